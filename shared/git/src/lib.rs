@@ -1,1 +1,7 @@
-//! Placeholder line replaced by the crate's own first commit.
+//! Git: fetch and push over smart HTTP, and work on repositories. The only crate that imports a git library.
+//!
+//! Two halves that do not know each other: the transport (`remote`, `fetch`, `push`, `refs`) moves packs between a
+//! git host and this machine; the repository half reads and writes the objects in them.
+//! This crate must not know sessions, jobs, events or storage.
+
+pub mod pack;
