@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Installs the programs that only the tests need: an S3 server (moto) and SSE clients that nobody here wrote.
+#
+# Run by .ci/run before the tests, and by hand once: `.ci/tools.sh`. A second run finds everything in place and changes nothing.
+# Everything goes under ${MAYFLY_TOOLS:-target/tools}: `py` is a Python venv, `node` holds `node_modules`.
+# Only what is missing of python3, its venv module, node and npm is installed by apt, and only as root.
+set -euo pipefail
+
+readonly MOTO='moto[server]==5.2.5'
+readonly PYTHON_CLIENTS=('httpx==0.28.1' 'httpx-sse==0.4.3')
+readonly NODE_CLIENTS=('eventsource@4.1.1')
+readonly NODE_PROGRAM='node@22'
+readonly NODE_MAJOR_WANTED=20
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+tools="${MAYFLY_TOOLS:-target/tools}"
+mkdir -p "$tools"
+tools="$(cd "$tools" && pwd)"
+
+say() { printf 'tools: %s\n' "$*"; }
+
+die() {
+    printf 'tools: %s\n' "$*" >&2
+    exit 1
+}
+
+# apt_install WHY PACKAGE...: installs Debian packages, or says what the reader has to install.
+apt_install() {
+    local why="$1"
+    shift
+    if [[ "$(id -u)" -ne 0 ]] || ! command -v apt-get >/dev/null; then
+        die "$why is missing: install the packages $* and run this script again"
+    fi
+    say "$why is missing: installing $* by apt"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# up_to_date FOLDER WANTED: whether the folder was filled with exactly these packages.
+up_to_date() {
+    [[ -f "$1/.installed" && "$(cat "$1/.installed")" == "$2" ]]
+}
+
+install_python_tools() {
+    local venv="$tools/py" wanted="$MOTO ${PYTHON_CLIENTS[*]}"
+    if up_to_date "$venv" "$wanted" && [[ -x "$venv/bin/moto_server" ]]; then
+        say "python: already there ($venv)"
+        return
+    fi
+    command -v python3 >/dev/null || apt_install 'python3' python3 python3-venv
+    python3 -c 'import ensurepip' 2>/dev/null || apt_install "python3's venv module" python3-venv
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "$MOTO" "${PYTHON_CLIENTS[@]}"
+    printf '%s' "$wanted" >"$venv/.installed"
+    say "python: installed $wanted ($venv)"
+}
+
+node_is_recent() {
+    local major
+    major="$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null)" && [[ "$major" -ge "$NODE_MAJOR_WANTED" ]]
+}
+
+# The tests run `node_modules/.bin/node` where it exists, and `node` from the PATH otherwise.
+install_node_tools() {
+    local folder="$tools/node" packages=("${NODE_CLIENTS[@]}")
+    command -v npm >/dev/null || apt_install 'npm' nodejs npm
+    node_is_recent || packages+=("$NODE_PROGRAM")
+    if up_to_date "$folder" "${packages[*]}"; then
+        say "node: already there ($folder)"
+        return
+    fi
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    npm install --prefix "$folder" --silent --no-audit --no-fund "${packages[@]}"
+    printf '%s' "${packages[*]}" >"$folder/.installed"
+    say "node: installed ${packages[*]} ($folder)"
+}
+
+install_python_tools
+install_node_tools
