@@ -4,6 +4,7 @@
     clippy::disallowed_methods,
     reason = "the tests run git, which is what the server is for"
 )]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
