@@ -1,0 +1,174 @@
+//! Finds out, by a real race, whether a store keeps its promise about conditional writes.
+//!
+//! Some servers that speak S3 ignore the conditions, and some check them but let both writers of a race win, which two calls one after
+//! the other do not show. Whoever leans on compare-and-swap runs this at start, and refuses a store that fails it.
+
+use futures::future::join_all;
+use uuid::Uuid;
+
+use crate::{Key, ObjectStore, Precondition, StorageError, Version};
+
+/// How hard the probe tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeSize {
+    /// How many writers race for one key; at least 2.
+    pub writers: u16,
+    /// How many races of each kind are held, each on a key of its own; at least 1.
+    pub rounds: u16,
+}
+
+impl Default for ProbeSize {
+    /// 32 writers, twice.
+    fn default() -> Self {
+        Self {
+            writers: 32,
+            rounds: 2,
+        }
+    }
+}
+
+/// How a store broke the promise, or why that could not be found out.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// Not exactly one of the create-only writers won.
+    #[error(
+        "the object storage does not keep conditional writes (If-None-Match): {winners} of {writers} writers created one object; use another store"
+    )]
+    CreateRace {
+        /// How many won.
+        winners: usize,
+        /// How many raced.
+        writers: u16,
+    },
+    /// Not exactly one of the compare-and-swap writers won.
+    #[error(
+        "the object storage does not keep conditional writes (If-Match): {winners} of {writers} writers replaced the same version; use another store"
+    )]
+    SwapRace {
+        /// How many won.
+        winners: usize,
+        /// How many raced.
+        writers: u16,
+    },
+    /// A write with the version of a replaced state was taken.
+    #[error(
+        "the object storage does not keep conditional writes (If-Match): it took a write with a stale version; use another store"
+    )]
+    StaleVersionTaken,
+    /// A swap of an object that is absent was taken.
+    #[error(
+        "the object storage does not keep conditional writes (If-Match): it took a swap of an absent object; use another store"
+    )]
+    AbsentVersionTaken,
+    /// The object does not hold what the winner wrote.
+    #[error(
+        "the object storage does not keep conditional writes: a writer that was told that it won finds the bytes of another; use another store"
+    )]
+    WinnerOverwritten,
+    /// The store failed in another way.
+    #[error("the object storage could not be probed for conditional writes")]
+    Storage(#[source] StorageError),
+}
+
+const MAX_PROBE_BYTES: u64 = 1024;
+
+/// Races create-only writers, then compare-and-swap writers, and tries stale versions, on keys of its own under `mayfly-probe/`, which it
+/// removes again whatever comes.
+pub async fn conditional_writes(store: &dyn ObjectStore, size: ProbeSize) -> Result<(), ProbeError> {
+    for _ in 0..size.rounds.max(1) {
+        let key = scratch_key()?;
+        let verdict = probe_key(store, &key, size.writers.max(2)).await;
+        let cleaned = store.delete(&key).await;
+        verdict?;
+        cleaned.map_err(ProbeError::Storage)?;
+    }
+    Ok(())
+}
+
+fn scratch_key() -> Result<Key, ProbeError> {
+    let text = format!("mayfly-probe/{}", Uuid::new_v4());
+    Key::new(&text).map_err(|invalid| {
+        let cause = crate::error::Subject::of_prefix(crate::Operation::Put, &text).unavailable(invalid);
+        ProbeError::Storage(cause)
+    })
+}
+
+async fn probe_key(store: &dyn ObjectStore, key: &Key, writers: u16) -> Result<(), ProbeError> {
+    let created = race(store, key, writers, "create", &Precondition::IfAbsent).await?;
+    let first = match created.as_slice() {
+        [winner] => check_winner(store, key, winner).await?,
+        winners => {
+            return Err(ProbeError::CreateRace {
+                winners: winners.len(),
+                writers,
+            });
+        }
+    };
+    let swap = Precondition::IfMatch(first.clone());
+    let swapped = race(store, key, writers, "swap", &swap).await?;
+    match swapped.as_slice() {
+        [winner] => check_winner(store, key, winner).await?,
+        winners => {
+            return Err(ProbeError::SwapRace {
+                winners: winners.len(),
+                writers,
+            });
+        }
+    };
+    if write(store, key, "stale", &swap).await?.is_some() {
+        return Err(ProbeError::StaleVersionTaken);
+    }
+    store.delete(key).await.map_err(ProbeError::Storage)?;
+    match write(store, key, "absent", &swap).await? {
+        Some(_) => Err(ProbeError::AbsentVersionTaken),
+        None => Ok(()),
+    }
+}
+
+/// A writer that was told that it won.
+struct Winner {
+    content: String,
+    version: Version,
+}
+
+async fn race(
+    store: &dyn ObjectStore,
+    key: &Key,
+    writers: u16,
+    kind: &str,
+    precondition: &Precondition,
+) -> Result<Vec<Winner>, ProbeError> {
+    let attempts = (0..writers).map(|number| async move {
+        let content = format!("{kind} {number}");
+        let written = write(store, key, &content, precondition).await?;
+        Ok(written.map(|version| Winner { content, version }))
+    });
+    let outcomes: Result<Vec<_>, ProbeError> = join_all(attempts).await.into_iter().collect();
+    Ok(outcomes?.into_iter().flatten().collect())
+}
+
+async fn write(
+    store: &dyn ObjectStore,
+    key: &Key,
+    content: &str,
+    precondition: &Precondition,
+) -> Result<Option<Version>, ProbeError> {
+    let body = content.to_owned().into_bytes().into();
+    match store.put(key, body, precondition.clone()).await {
+        Ok(version) => Ok(Some(version)),
+        Err(StorageError::PreconditionFailed { .. }) => Ok(None),
+        Err(error) => Err(ProbeError::Storage(error)),
+    }
+}
+
+async fn check_winner(store: &dyn ObjectStore, key: &Key, winner: &Winner) -> Result<Version, ProbeError> {
+    let object = store
+        .get(key, MAX_PROBE_BYTES)
+        .await
+        .map_err(ProbeError::Storage)?;
+    if object.bytes == winner.content.as_bytes() && object.version == winner.version {
+        Ok(object.version)
+    } else {
+        Err(ProbeError::WinnerOverwritten)
+    }
+}
