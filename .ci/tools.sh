@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the programs that only the tests need: an S3 server (moto) and SSE clients that nobody here wrote.
+# Installs the programs that only the tests need: an S3 server (moto), an LLM server (aimock), and SSE clients that nobody here wrote.
 #
 # Run by .ci/run before the tests, and by hand once: `.ci/tools.sh`. A second run finds everything in place and changes nothing.
 # Everything goes under ${MAYFLY_TOOLS:-target/tools}: `py` is a Python venv, `node` holds `node_modules`.
@@ -9,6 +9,7 @@ set -euo pipefail
 readonly MOTO='moto[server]==5.2.5'
 readonly PYTHON_CLIENTS=('httpx==0.28.1' 'httpx-sse==0.4.3')
 readonly NODE_CLIENTS=('eventsource@4.1.1')
+readonly NODE_SERVERS=('@copilotkit/aimock@1.43.0')
 readonly NODE_PROGRAM='node@22'
 readonly NODE_MAJOR_WANTED=20
 
@@ -63,7 +64,7 @@ node_is_recent() {
 
 # The tests run `node_modules/.bin/node` where it exists, and `node` from the PATH otherwise.
 install_node_tools() {
-    local folder="$tools/node" packages=("${NODE_CLIENTS[@]}")
+    local folder="$tools/node" packages=("${NODE_CLIENTS[@]}" "${NODE_SERVERS[@]}")
     command -v npm >/dev/null || apt_install 'npm' nodejs npm
     node_is_recent || packages+=("$NODE_PROGRAM")
     if up_to_date "$folder" "${packages[*]}"; then
