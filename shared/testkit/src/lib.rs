@@ -1,1 +1,10 @@
-//! Placeholder line replaced by the crate's own first commit.
+//! Real parts for tests: git repositories, a git host with faults, TLS, streams, processes, and the hunt for leaked tokens.
+//!
+//! A dev-dependency only. What fails here panics, because a test is waiting. It must not know the crates that it tests beyond
+//! their wire format.
+
+pub mod git;
+pub mod git_host;
+pub mod https;
+pub mod repo;
+pub mod server;
