@@ -1,0 +1,167 @@
+//! What a job's stream keeps for its reader: pure, without clock or lock.
+//!
+//! The queue is bounded: the first event of each stage and the terminal event always fit, since a kind of job has few stages; all else gives way.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use mayfly_protocol::{Event, JobKind, Stage};
+use tokio::time::Instant;
+
+/// How much an event matters that is not the first of its stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// Something new about the stage: kept while there is room.
+    Note,
+    /// How far the stage is: a later figure takes the place of an earlier one.
+    Figure {
+        /// Whether the stage has all that it counts.
+        complete: bool,
+    },
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It is kept.
+    Taken,
+    /// It is not kept: too many, too soon, or nobody reads.
+    Dropped,
+    /// Its stage comes before the present one, or is none of this kind of job.
+    OutOfOrder,
+}
+
+/// What a reader finds.
+#[derive(Debug, PartialEq)]
+pub(super) enum Popped {
+    /// The next event with its number.
+    Event(u64, Event),
+    /// Nothing yet.
+    Empty,
+    /// Nothing ever again.
+    Ended,
+}
+
+struct Pending {
+    event: Event,
+    replaceable: bool,
+}
+
+pub(super) struct EventQueue {
+    order: &'static [Stage],
+    capacity: usize,
+    interval: Duration,
+    pending: VecDeque<Pending>,
+    position: Option<usize>,
+    last_figure: Option<(Instant, bool)>,
+    last_id: u64,
+    finished: bool,
+    abandoned: bool,
+}
+
+impl EventQueue {
+    pub(super) fn new(kind: JobKind, capacity: usize, interval: Duration) -> Self {
+        Self {
+            order: Stage::order(kind),
+            capacity,
+            interval,
+            pending: VecDeque::new(),
+            position: None,
+            last_figure: None,
+            last_id: 0,
+            finished: false,
+            abandoned: false,
+        }
+    }
+
+    /// The stage that was reported last.
+    pub(super) fn stage(&self) -> Option<Stage> {
+        self.position.map(|position| self.order[position])
+    }
+
+    /// Takes or drops a progress event.
+    pub(super) fn offer(&mut self, stage: Stage, weight: Weight, event: Event, now: Instant) -> Admission {
+        if self.finished {
+            return Admission::Dropped;
+        }
+        let position = self.order.iter().position(|known| *known == stage);
+        if position.is_none() || position < self.position {
+            return Admission::OutOfOrder;
+        }
+        if position > self.position {
+            self.position = position;
+            self.last_figure = None;
+            return self.keep(event, false);
+        }
+        match weight {
+            Weight::Note => self.keep_if_room(event, false),
+            Weight::Figure { complete } if self.is_due(complete, now) => {
+                self.last_figure = Some((now, complete));
+                self.keep_latest(event)
+            }
+            Weight::Figure { .. } => Admission::Dropped,
+        }
+    }
+
+    /// Adds the terminal event; false where there is one already.
+    pub(super) fn finish(&mut self, event: Event) -> bool {
+        if self.finished {
+            return false;
+        }
+        self.finished = true;
+        self.keep(event, false);
+        true
+    }
+
+    /// Takes the next event out, and numbers it: what was dropped leaves no gap in the numbers.
+    pub(super) fn pop(&mut self) -> Popped {
+        match self.pending.pop_front() {
+            Some(pending) => {
+                self.last_id += 1;
+                Popped::Event(self.last_id, pending.event)
+            }
+            None if self.finished => Popped::Ended,
+            None => Popped::Empty,
+        }
+    }
+
+    /// Nobody reads any more: nothing is kept.
+    pub(super) fn abandon(&mut self) {
+        self.abandoned = true;
+        self.pending = VecDeque::new();
+    }
+
+    /// A figure is due after the interval; the first one that is complete is not held back.
+    fn is_due(&self, complete: bool, now: Instant) -> bool {
+        self.last_figure.is_none_or(|(at, was_complete)| {
+            now.duration_since(at) >= self.interval || (complete && !was_complete)
+        })
+    }
+
+    fn keep_latest(&mut self, event: Event) -> Admission {
+        if self.pending.back().is_some_and(|last| last.replaceable) {
+            self.pending.pop_back();
+            return self.keep(event, true);
+        }
+        self.keep_if_room(event, true)
+    }
+
+    fn keep_if_room(&mut self, event: Event, replaceable: bool) -> Admission {
+        if self.pending.len() >= self.capacity {
+            return Admission::Dropped;
+        }
+        self.keep(event, replaceable)
+    }
+
+    fn keep(&mut self, event: Event, replaceable: bool) -> Admission {
+        if self.abandoned {
+            return Admission::Dropped;
+        }
+        self.pending.push_back(Pending { event, replaceable });
+        Admission::Taken
+    }
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -1,0 +1,218 @@
+//! One job from claim to terminal event: scratch folder, runner, deadline, drain, end.
+//!
+//! Exactly one terminal event comes out of here, whatever the runner does. This module must not know HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mayfly_protocol::{ErrorCode, Failure, Job, JobId};
+use mayfly_telemetry::task;
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::config::WorkerConfig;
+use crate::events::{self, EventReader, EventWriter, ProgressSink, StreamSettings};
+use crate::request::{JobRequest, Order};
+use crate::run::Worker;
+use crate::runner::JobContext;
+use crate::scratch::Scratch;
+use crate::slot::{JobClaim, Occupant};
+
+/// Claims the slot and starts the job; `None` where the slot is taken. The job goes on whoever reads or does not read its events.
+///
+/// `delivered` fires when nothing can be sent to the client any more.
+pub(crate) fn start(
+    worker: &Arc<Worker>,
+    request: JobRequest,
+    delivered: CancellationToken,
+) -> Option<EventReader> {
+    let JobRequest { job, order } = request;
+    let (writer, sink, reader) = events::open(StreamSettings {
+        kind: job.kind(),
+        job_id: order.job_id.clone(),
+        source: worker.runner.source(),
+        buffer: worker.config.event_buffer,
+        progress_interval: worker.config.progress_interval,
+    });
+    let claim = worker.slot.try_claim(Occupant {
+        job_id: order.job_id.clone(),
+        kind: job.kind(),
+        attempt: order.attempt,
+        started_at: OffsetDateTime::now_utc(),
+        events: sink.clone(),
+    })?;
+    let (id, kind, attempt) = (&order.job_id, job.kind().as_str(), order.attempt);
+    let span = tracing::info_span!("job", job.id = %id, job.kind = kind, job.attempt = attempt);
+    let task = Task {
+        worker: Arc::clone(worker),
+        job,
+        order,
+        sink,
+    };
+    let work = task.carry_out(claim, writer, delivered).instrument(span);
+    task::spawn(&worker.jobs, work);
+    Some(reader)
+}
+
+struct Task {
+    worker: Arc<Worker>,
+    job: Job,
+    order: Order,
+    sink: ProgressSink,
+}
+
+impl Task {
+    /// Runs the job, clears up, and only then announces the end; the claim goes last, and with it the process.
+    async fn carry_out(self, claim: JobClaim, writer: EventWriter, delivered: CancellationToken) {
+        tracing::info!("took the job");
+        let worker = Arc::clone(&self.worker);
+        let config = &worker.config;
+        let job_id = self.order.job_id.clone();
+        let (mut scratch, outcome) = match self.make_scratch().await {
+            Ok(scratch) => {
+                let outcome = self.run_in(&scratch).await;
+                (Some(scratch), outcome)
+            }
+            Err(failure) => (None, Err(failure)),
+        };
+        remove(&mut scratch, config.cleanup_grace).await;
+        log_end(&job_id, &outcome);
+        writer.finish(outcome);
+        if timeout(config.flush_grace, delivered.cancelled()).await.is_err() {
+            tracing::warn!("the client did not read the end of the stream in time");
+        }
+        // A runner that was left behind may have made files since.
+        remove(&mut scratch, config.cleanup_grace).await;
+        drop(claim);
+    }
+
+    async fn make_scratch(&self) -> Result<Scratch, Failure> {
+        let tmp_dir = self.worker.config.tmp_dir.clone();
+        let made = Scratch::make(tmp_dir, self.worker.runner.source(), &self.order.job_id).await;
+        made.map_err(|error| {
+            let code = match error.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorCode::DiskFull,
+                _ => ErrorCode::Internal,
+            };
+            let text = format!(
+                "the worker cannot make a scratch folder in TMP_DIR: {}",
+                error.kind()
+            );
+            Failure::new(code, text)
+        })
+    }
+
+    async fn run_in(self, scratch: &Scratch) -> Result<Value, Failure> {
+        let cancel = CancellationToken::new();
+        let context = JobContext {
+            job_id: self.order.job_id,
+            attempt: self.order.attempt,
+            accepted_at: self.order.accepted_at,
+            tenant: self.order.tenant,
+            scratch: scratch.path().to_owned(),
+            cancel: cancel.clone(),
+            events: self.sink,
+        };
+        let runner = Arc::clone(&self.worker.runner);
+        let job = self.job;
+        // A task of its own: a runner that panics, or blocks its thread, stops neither the deadline nor the stream.
+        let work = task::spawn(&self.worker.jobs, async move { runner.run(job, context).await });
+        supervise(&self.worker.config, &self.worker.shutdown, &cancel, work).await
+    }
+}
+
+async fn remove(scratch: &mut Option<Scratch>, grace: Duration) {
+    if let Some(scratch) = scratch {
+        scratch.remove(grace).await;
+    }
+}
+
+fn log_end(job_id: &JobId, outcome: &Result<Value, Failure>) {
+    match outcome {
+        Ok(_) => tracing::info!(job.id = %job_id, "the job is done"),
+        Err(failure) => {
+            tracing::warn!(job.id = %job_id, error.code = %failure.code, "the job failed: {}", failure.error);
+        }
+    }
+}
+
+/// Why a job is cancelled.
+#[derive(Debug, Clone, Copy)]
+enum StopReason {
+    Deadline,
+    Shutdown,
+}
+
+impl StopReason {
+    fn failure(self, config: &WorkerConfig) -> Failure {
+        match self {
+            Self::Deadline => Failure::new(
+                ErrorCode::DeadlineExceeded,
+                format!(
+                    "the job was stopped: it took longer than the {} s that a job may take",
+                    config.job_timeout.as_secs_f32()
+                ),
+            ),
+            Self::Shutdown => Failure::new(
+                ErrorCode::ShuttingDown,
+                format!(
+                    "the job was stopped: the worker is shutting down, and the {} s of grace are over; send it again",
+                    config.drain_grace.as_secs_f32()
+                ),
+            ),
+        }
+    }
+}
+
+/// Waits for the runner, within the deadline and the grace of a shutdown.
+///
+/// A runner that ends well after it was cancelled has done its work, and that is what counts; a failure is taken for an effect of the cancellation.
+async fn supervise(
+    config: &WorkerConfig,
+    shutdown: &CancellationToken,
+    cancel: &CancellationToken,
+    mut work: JoinHandle<Result<Value, Failure>>,
+) -> Result<Value, Failure> {
+    let reason = tokio::select! {
+        biased;
+        done = &mut work => return done.unwrap_or_else(|error| Err(panicked(&error))),
+        reason = stop_reason(config, shutdown) => reason,
+    };
+    cancel.cancel();
+    match timeout(config.cancel_grace, work).await {
+        Ok(Ok(Ok(data))) => Ok(data),
+        Ok(Ok(Err(failure))) => {
+            tracing::info!(error.code = %failure.code, "the runner stopped: {}", failure.error);
+            Err(reason.failure(config))
+        }
+        Ok(Err(error)) => Err(panicked(&error)),
+        Err(_) => {
+            tracing::error!(?reason, "the runner did not stop in time, and is left behind");
+            Err(reason.failure(config))
+        }
+    }
+}
+
+async fn stop_reason(config: &WorkerConfig, shutdown: &CancellationToken) -> StopReason {
+    let drained = async {
+        shutdown.cancelled().await;
+        sleep(config.drain_grace).await;
+    };
+    tokio::select! {
+        () = drained => StopReason::Shutdown,
+        () = sleep(config.job_timeout) => StopReason::Deadline,
+    }
+}
+
+/// The text of the panic stays out of log and event: it may hold anything.
+fn panicked(error: &JoinError) -> Failure {
+    tracing::error!(panicked = error.is_panic(), "the runner ended without an outcome");
+    Failure::new(
+        ErrorCode::Internal,
+        "the worker's own code failed (a defect of Mayfly); the worker's log has the details",
+    )
+}

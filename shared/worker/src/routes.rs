@@ -1,0 +1,204 @@
+//! The routes of a worker, and the order in which it refuses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use mayfly_protocol::event::timestamp;
+use mayfly_protocol::{
+    ErrorCode, ExposeSecret as _, JobId, JobKind, Refusal, SecretString, Source, Stage, header,
+};
+use mayfly_sse::{HEARTBEAT, encode_event};
+use serde::Serialize;
+use subtle::ConstantTimeEq as _;
+use tokio::time::timeout;
+
+use crate::connection::Delivered;
+use crate::events::EventReader;
+use crate::refuse::{busy, json, response};
+use crate::run::Worker;
+use crate::slot::Availability;
+use crate::{job, request};
+
+const HEALTH: &str = "/health";
+
+/// The routes: one for each kind of job that the runner takes, and what tells about the worker.
+pub(crate) fn router(worker: &Arc<Worker>) -> Router {
+    let mut router = Router::new()
+        .route(HEALTH, get(health))
+        .route("/status", get(status));
+    for kind in worker.runner.kinds().iter().copied() {
+        let handler = move |State(worker): State<Arc<Worker>>, request| async move {
+            take_job(&worker, kind, request)
+                .await
+                .unwrap_or_else(|refusal| response(&refusal))
+        };
+        router = router.route(kind.path(), post(handler));
+    }
+    router
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(worker), authorize))
+        .with_state(Arc::clone(worker))
+}
+
+async fn authorize(State(worker): State<Arc<Worker>>, request: Request<Body>, next: Next) -> Response {
+    let allowed = match &worker.config.token {
+        Some(token) => request.uri().path() == HEALTH || carries(request.headers(), token),
+        None => true,
+    };
+    if allowed {
+        return next.run(request).await;
+    }
+    response(&Refusal::new(
+        ErrorCode::Unauthorized,
+        "this worker wants its token; send `authorization: Bearer` with the WORKER_TOKEN of the fleet",
+    ))
+}
+
+/// Whether the request carries the token, once; compared in constant time.
+fn carries(headers: &HeaderMap, token: &SecretString) -> bool {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return false;
+    };
+    let Some((scheme, credential)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
+        return false;
+    };
+    let is_same: bool = credential
+        .trim()
+        .as_bytes()
+        .ct_eq(token.expose_secret().as_bytes())
+        .into();
+    scheme.eq_ignore_ascii_case("bearer") && is_same
+}
+
+/// Refuses while the slot is taken before the body is read, and once more when the claim fails.
+async fn take_job(worker: &Arc<Worker>, kind: JobKind, request: Request<Body>) -> Result<Response, Refusal> {
+    refuse_unless_idle(worker)?;
+    let permit = worker.open_bodies.try_acquire();
+    let _permit = permit.map_err(|_| busy("is reading as many requests as it may"))?;
+    let delivered = request
+        .extensions()
+        .get::<Delivered>()
+        .cloned()
+        .unwrap_or_default();
+    let request = request::read(&worker.config, kind, request).await?;
+    let job_id = request.order.job_id.clone();
+    let Some(reader) = job::start(worker, request, delivered.token()) else {
+        refuse_unless_idle(worker)?;
+        return Err(busy("has its job"));
+    };
+    Ok(stream(&job_id, reader, worker.config.heartbeat))
+}
+
+fn refuse_unless_idle(worker: &Worker) -> Result<(), Refusal> {
+    match worker.slot.report().0 {
+        Availability::Idle => Ok(()),
+        Availability::Busy => Err(busy("has its job")),
+        Availability::Draining => Err(busy("is ending")),
+    }
+}
+
+fn stream(job_id: &JobId, reader: EventReader, heartbeat: Duration) -> Response {
+    let mut response = Response::new(frames(reader, heartbeat));
+    let job_id = HeaderValue::try_from(job_id.as_str()).expect("a UUID is a header's value");
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
+    headers.insert(HeaderName::from_static(header::JOB_ID), job_id);
+    response
+}
+
+/// The events as frames, and a sign of life in each silence.
+fn frames(mut reader: EventReader, heartbeat: Duration) -> Body {
+    Body::from_stream(async_stream::stream! {
+        loop {
+            match timeout(heartbeat, reader.next()).await {
+                Ok(Some((id, event))) => yield Ok::<_, std::convert::Infallible>(encode_event(id, &event)),
+                Ok(None) => break,
+                Err(_) => yield Ok(HEARTBEAT.into()),
+            }
+        }
+    })
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+}
+
+async fn health(State(worker): State<Arc<Worker>>) -> Response {
+    let status = match worker.slot.report().0 {
+        Availability::Idle | Availability::Busy => "ok",
+        Availability::Draining => "draining",
+    };
+    json(StatusCode::OK, &Health { status })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    state: Availability,
+    source: Source,
+    kinds: &'static [JobKind],
+    uptime_seconds: u64,
+    #[serde(flatten)]
+    job: Option<JobStatus>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JobStatus {
+    job_id: JobId,
+    kind: JobKind,
+    attempt: u32,
+    started_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stage: Option<Stage>,
+}
+
+async fn status(State(worker): State<Arc<Worker>>) -> Response {
+    let (state, occupant) = worker.slot.report();
+    let job = occupant.map(|occupant| JobStatus {
+        stage: occupant.events.current_stage(),
+        started_at: timestamp::format(occupant.started_at),
+        job_id: occupant.job_id,
+        kind: occupant.kind,
+        attempt: occupant.attempt,
+    });
+    let status = Status {
+        state,
+        source: worker.runner.source(),
+        kinds: worker.runner.kinds(),
+        uptime_seconds: worker.started.elapsed().as_secs(),
+        job,
+    };
+    json(StatusCode::OK, &status)
+}
+
+async fn unknown_path() -> Response {
+    response(&Refusal::new(
+        ErrorCode::NotFound,
+        "this worker has no such path; jobs are posted to the paths of the kinds that `GET /status` lists",
+    ))
+}
+
+async fn wrong_method() -> Response {
+    response(&Refusal::new(
+        ErrorCode::MethodNotAllowed,
+        "this path takes another method; the header `allow` names it",
+    ))
+}

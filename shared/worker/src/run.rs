@@ -1,0 +1,112 @@
+//! The life of a one-job process: listen, take one job or be asked to end, and return.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use mayfly_telemetry::task;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::WorkerConfig;
+use crate::connection::Server;
+use crate::routes;
+use crate::runner::JobRunner;
+use crate::slot::Slot;
+
+/// Why the process may exit, with code 0 in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The worker took its job, and the stream had its terminal event, whichever it was.
+    JobDone,
+    /// The worker was asked to end before it took a job.
+    Drained,
+}
+
+/// The worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The scratch folders have no place.
+    #[error("TMP_DIR `{}` is not a folder that can be used; make it, or name another one", path.display())]
+    TmpDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What the parts of a worker share.
+pub(crate) struct Worker {
+    pub(crate) config: Arc<WorkerConfig>,
+    pub(crate) runner: Arc<dyn JobRunner>,
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) open_bodies: Semaphore,
+    pub(crate) jobs: TaskTracker,
+    pub(crate) started: Instant,
+}
+
+/// Serves `listener` until the one job is over, or until `shutdown` fires and its graces are over.
+///
+/// It returns once the client has read the terminal event, or had [`WorkerConfig::flush_grace`] to do so. A runner that did not stop when it was
+/// cancelled is left behind: the process must then not wait for its threads (`Runtime::shutdown_timeout` or `shutdown_background`).
+pub async fn run<R: JobRunner>(
+    config: WorkerConfig,
+    listener: TcpListener,
+    runner: R,
+    shutdown: CancellationToken,
+) -> Result<Ended, RunError> {
+    check_folder(&config.tmp_dir).await?;
+    let config = Arc::new(config);
+    let worker = Arc::new(Worker {
+        open_bodies: Semaphore::new(config.max_open_bodies),
+        config: Arc::clone(&config),
+        runner: Arc::new(runner),
+        slot: Arc::default(),
+        shutdown,
+        jobs: TaskTracker::new(),
+        started: Instant::now(),
+    });
+    let server = Server::new(config, routes::router(&worker));
+    let ended = tokio::select! {
+        biased;
+        ended = worker.ended() => ended,
+        never = server.accept(listener) => match never {},
+    };
+    server.close().await;
+    tracing::info!(?ended, "the worker ends");
+    Ok(ended)
+}
+
+impl Worker {
+    async fn ended(&self) -> Ended {
+        tokio::select! {
+            biased;
+            () = self.slot.over() => return Ended::JobDone,
+            () = self.shutdown.cancelled() => {}
+        }
+        if self.slot.drain() {
+            tracing::info!("asked to end; the running job has its grace");
+            self.slot.over().await;
+            return Ended::JobDone;
+        }
+        Ended::Drained
+    }
+}
+
+async fn check_folder(path: &Path) -> Result<(), RunError> {
+    let folder = path.to_owned();
+    let found = task::blocking(move || match std::fs::metadata(&folder) {
+        Ok(metadata) if !metadata.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
+        other => other.map(drop),
+    });
+    found.await.map_err(|source| RunError::TmpDir {
+        path: path.to_owned(),
+        source,
+    })
+}

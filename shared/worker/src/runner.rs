@@ -1,0 +1,45 @@
+//! The seam between the runtime and the jobs that a worker knows.
+
+use std::path::PathBuf;
+
+use mayfly_protocol::{Failure, Job, JobId, JobKind, Source, TenantId};
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use crate::events::ProgressSink;
+
+/// Carries out jobs of the kinds that it names.
+#[async_trait::async_trait]
+pub trait JobRunner: Send + Sync + 'static {
+    /// The component that speaks in the events.
+    fn source(&self) -> Source;
+
+    /// The kinds of job that this worker takes; other paths are 404.
+    fn kinds(&self) -> &'static [JobKind];
+
+    /// Carries out one job; its value is the `data` of the `completed` event.
+    ///
+    /// A runner polls `context.cancel` and returns soon after it fired: with its value where the work is done all the same, or with any failure,
+    /// which the runtime replaces by the reason for the cancellation. A runner that does not return within the grace is left behind.
+    /// A panic becomes the failure `internal`.
+    async fn run(&self, job: Job, context: JobContext) -> Result<serde_json::Value, Failure>;
+}
+
+/// What a job is given besides its request.
+#[derive(Debug, Clone)]
+pub struct JobContext {
+    /// The id of the job.
+    pub job_id: JobId,
+    /// Which attempt at the job this is, from 1.
+    pub attempt: u32,
+    /// When the job was accepted, which is the time that its commits carry.
+    pub accepted_at: OffsetDateTime,
+    /// Whose job this is.
+    pub tenant: TenantId,
+    /// A folder of the job's own: it exists, is empty, has mode 0700, and is removed after the job whatever happens.
+    pub scratch: PathBuf,
+    /// Fires when the work shall stop.
+    pub cancel: CancellationToken,
+    /// Where the job says how far it is.
+    pub events: ProgressSink,
+}
