@@ -4,4 +4,11 @@
 //! git host and this machine; the repository half reads and writes the objects in them.
 //! This crate must not know sessions, jobs, events or storage.
 
+pub mod identity;
+pub mod merge;
+pub mod object;
 pub mod pack;
+pub mod scratch;
+pub mod tree;
+pub mod tree_check;
+mod tree_edit;

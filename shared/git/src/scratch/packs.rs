@@ -1,0 +1,191 @@
+//! Packs of a scratch repository: those that are added, and those that are written from it.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use bstr::BString;
+use git2::PackBuilder;
+use mayfly_protocol::{CommitId, ObjectId, TreeId};
+
+use super::{Scratch, ScratchError, git_error};
+use crate::object::{ObjectKind, to_oid};
+use crate::pack::PackFiles;
+
+/// The mode of the pack files that are written here.
+const PACK_FILE_MODE: u32 = 0o600;
+
+impl Scratch {
+    /// Adds a pack with its index: hard-linked into the scratch folder, or copied where that is another file system.
+    pub fn add_pack(&self, pack: &PackFiles) -> Result<(), ScratchError> {
+        if pack.hash.parse::<ObjectId>().is_err() {
+            return Err(ScratchError::PackName {
+                name: pack.hash.clone(),
+            });
+        }
+        let folder = self.objects.join("pack");
+        // The index comes last: a pack is looked for where an index is.
+        for (from, suffix) in [(&pack.pack, "pack"), (&pack.index, "idx")] {
+            let to = folder.join(format!("pack-{}.{suffix}", pack.hash));
+            link_or_copy(from, &to).map_err(|source| ScratchError::Io {
+                doing: "add the pack",
+                path: from.clone(),
+                source,
+            })?;
+        }
+        self.odb.refresh().map_err(git_error("read its packs"))
+    }
+
+    /// Writes a small pack of a commit and all trees of its tree, without files.
+    pub fn write_trees_pack(&self, commit: &CommitId, into: &Path) -> Result<PackFiles, ScratchError> {
+        let tree = self.commit_tree(commit)?;
+        let mut builder = self.builder()?;
+        insert(&mut builder, commit, None)?;
+        if tree == TreeId::EMPTY_TREE {
+            self.keep(ObjectKind::Tree, b"")?;
+        }
+        self.walk_trees(&tree, |id, path| insert(&mut builder, id, Some(path)))?;
+        write_files(builder, into)
+    }
+
+    /// Writes all objects that this job made as a pack; `None` when it made none.
+    pub fn write_new_pack(&self, into: &Path) -> Result<Option<PackFiles>, ScratchError> {
+        let made = self.made.borrow();
+        if made.new.is_empty() {
+            return Ok(None);
+        }
+        let mut builder = self.builder()?;
+        for id in &made.new {
+            insert(&mut builder, id, None)?;
+        }
+        write_files(builder, into).map(Some)
+    }
+
+    /// Packs these objects, each of which must be here, into one self-contained pack.
+    pub fn pack_objects(&self, ids: &[ObjectId]) -> Result<Vec<u8>, ScratchError> {
+        let mut builder = self.builder()?;
+        for id in ids {
+            self.header(id)?;
+            insert(&mut builder, id, None)?;
+        }
+        let mut pack = git2::Buf::new();
+        builder.write_buf(&mut pack).map_err(git_error("write a pack"))?;
+        Ok(pack.to_vec())
+    }
+
+    /// Trees below `tree`, itself included, that are not here, as far as they are named by trees that are.
+    pub fn missing_trees(&self, tree: &TreeId) -> Result<Vec<TreeId>, ScratchError> {
+        let mut missing = Vec::new();
+        let mut seen = HashSet::from([*tree]);
+        let mut open = vec![*tree];
+        while let Some(id) = open.pop() {
+            if id == TreeId::EMPTY_TREE {
+                continue;
+            }
+            if !self.has(&id) {
+                missing.push(id);
+                continue;
+            }
+            self.each_entry(&id, |entry| {
+                if entry.is_folder() && seen.insert(entry.id) {
+                    open.push(entry.id);
+                }
+                Ok(())
+            })?;
+            self.check_object_count(seen.len())?;
+        }
+        Ok(missing)
+    }
+
+    /// Calls `visit` for each tree below `tree`, itself included, once, with a path at which it stands.
+    fn walk_trees(
+        &self,
+        tree: &TreeId,
+        mut visit: impl FnMut(&TreeId, &[u8]) -> Result<(), ScratchError>,
+    ) -> Result<(), ScratchError> {
+        let mut seen = HashSet::from([*tree]);
+        let mut open = vec![(*tree, BString::default())];
+        while let Some((id, path)) = open.pop() {
+            visit(&id, &path)?;
+            self.each_entry(&id, |entry| {
+                if entry.is_folder() && seen.insert(entry.id) {
+                    let below = if path.is_empty() {
+                        Vec::new()
+                    } else {
+                        [&path[..], b"/"].concat()
+                    };
+                    open.push((entry.id, [&below[..], entry.name].concat().into()));
+                }
+                Ok(())
+            })?;
+            self.check_object_count(seen.len())?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_object_count(&self, count: usize) -> Result<(), ScratchError> {
+        let max = self.limits.max_objects;
+        if count > max {
+            Err(ScratchError::TooMany { what: "objects", max })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn builder(&self) -> Result<PackBuilder<'_>, ScratchError> {
+        self.repository.packbuilder().map_err(git_error("begin a pack"))
+    }
+}
+
+/// The path sorts objects of one name together, so that they become deltas of each other; a path that C cannot hold is left out.
+fn insert(builder: &mut PackBuilder<'_>, id: &ObjectId, path: Option<&[u8]>) -> Result<(), ScratchError> {
+    let name = path
+        .and_then(|path| std::str::from_utf8(path).ok())
+        .filter(|path| !path.contains('\0'));
+    builder
+        .insert_object(to_oid(id), name)
+        .map_err(|error| super::read_error(*id, &error))
+}
+
+fn write_files(mut builder: PackBuilder<'_>, into: &Path) -> Result<PackFiles, ScratchError> {
+    builder
+        .write(into, PACK_FILE_MODE)
+        .map_err(git_error("write a pack"))?;
+    let name = builder
+        .name()
+        .map_err(git_error("name a pack"))?
+        .unwrap_or_default();
+    let hash = name.to_owned();
+    let (pack, index) = (
+        into.join(format!("pack-{hash}.pack")),
+        into.join(format!("pack-{hash}.idx")),
+    );
+    Ok(PackFiles {
+        pack_bytes: file_bytes(&pack)?,
+        index_bytes: file_bytes(&index)?,
+        objects: u32::try_from(builder.written()).unwrap_or(u32::MAX),
+        pack,
+        index,
+        hash,
+    })
+}
+
+fn file_bytes(path: &Path) -> Result<u64, ScratchError> {
+    fs::metadata(path)
+        .map(|data| data.len())
+        .map_err(|source| ScratchError::Io {
+            doing: "look at the pack",
+            path: path.to_owned(),
+            source,
+        })
+}
+
+fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => Ok(()),
+        // Packs are named by their content: one of this name is this one.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(_) => fs::copy(from, to).map(drop),
+    }
+}
