@@ -37,7 +37,7 @@ fn branch_names_get_through_and_nothing_else_does() {
         let got = branch_name(answer, "feature");
         assert_eq!(
             got.as_ref().map(BranchName::as_str),
-            expected.as_ref().copied().map_err(|fault| fault),
+            expected.as_ref().copied(),
             "{answer:?}"
         );
     }
