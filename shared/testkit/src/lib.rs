@@ -3,8 +3,13 @@
 //! A dev-dependency only. What fails here panics, because a test is waiting. It must not know the crates that it tests beyond
 //! their wire format.
 
+pub mod canary;
 pub mod git;
 pub mod git_host;
 pub mod https;
+pub mod port;
+pub mod process;
 pub mod repo;
 pub mod server;
+pub mod sse;
+pub mod wait;
