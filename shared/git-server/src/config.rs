@@ -43,6 +43,8 @@ pub enum Permission {
 pub struct Limits {
     /// Connections at one time; more wait to be accepted.
     pub connections: usize,
+    /// How long a connection may last, whether its client reads or not.
+    pub connection_timeout: Duration,
     /// How long a client may take to send the head of a request.
     pub request_head_timeout: Duration,
     /// How long a request may take in all, the transfer included.
@@ -55,6 +57,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 256,
+            connection_timeout: Duration::from_secs(2 * 3600),
             request_head_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(3600),
             answer_head_bytes: 16 * 1024,

@@ -12,6 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use mayfly_telemetry::task;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -130,7 +131,10 @@ async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.request_head_timeout)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    if let Some(Err(error)) = stop.run_until_cancelled(connection).await {
-        debug!(error = %error, "a connection ended early");
+    let bounded = timeout(limits.connection_timeout, connection);
+    match stop.run_until_cancelled(bounded).await {
+        Some(Ok(Err(error))) => debug!(error = %error, "a connection ended early"),
+        Some(Err(_)) => warn!("a connection lasted too long and was closed"),
+        Some(Ok(Ok(()))) | None => {}
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use mayfly_git_server::{Access, GitServer, GitServerConfig, Permission, init_bare};
+use mayfly_git_server::{Access, GitServer, GitServerConfig, Limits, Permission, init_bare};
 use mayfly_protocol::SecretString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -29,6 +29,10 @@ struct Host {
 
 impl Host {
     async fn start(anonymous: Permission) -> Self {
+        Self::start_with(anonymous, Limits::default()).await
+    }
+
+    async fn start_with(anonymous: Permission, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("served");
         init_bare(&root, "app", "trunk").unwrap();
@@ -47,7 +51,7 @@ impl Host {
             tokens,
             anonymous,
         };
-        let server = GitServer::start(config).await.unwrap();
+        let server = GitServer::start_with(config, limits).await.unwrap();
         Self { folder, server }
     }
 
@@ -321,6 +325,18 @@ async fn shutdown_ends_what_runs() {
     let mut push = HeldPush::begin(&host).await;
     host.server.shutdown().await;
     push.hook_ends().await;
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_ended() {
+    let limits = Limits {
+        request_timeout: Duration::from_secs(3),
+        ..Limits::default()
+    };
+    let host = Host::start_with(Permission::None, limits).await;
+    let mut push = HeldPush::begin(&host).await;
+    push.hook_ends().await;
+    assert!(!push.client.wait().await.unwrap().success());
 }
 
 fn write_hook(bare: &Path, script: &str) {
