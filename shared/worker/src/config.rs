@@ -58,7 +58,7 @@ impl Default for WorkerConfig {
             cancel_grace: Duration::from_secs(10),
             cleanup_grace: Duration::from_secs(10),
             flush_grace: Duration::from_secs(5),
-            close_grace: Duration::from_millis(500),
+            close_grace: Duration::from_millis(250),
             linger: Duration::from_secs(1),
             heartbeat: Duration::from_secs(1),
             header_timeout: Duration::from_secs(10),
