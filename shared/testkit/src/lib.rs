@@ -7,6 +7,7 @@ pub mod canary;
 pub mod git;
 pub mod git_host;
 pub mod https;
+pub mod moto;
 pub mod port;
 pub mod process;
 pub mod repo;

@@ -4,14 +4,15 @@
 
 mod table;
 
-pub use table::{children_of, descendants_of, is_alive};
+pub use table::{children_of, descendants_of, is_alive, members_of_group};
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use mayfly_telemetry::task;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -156,9 +157,28 @@ impl Drop for Running {
         if self.child.id().is_none() {
             return;
         }
-        for id in descendants_of(self.id).into_iter().chain([self.id]) {
+        for id in stopped_family(self.id) {
             // Whoever is gone already needs no signal.
             let _gone = kill(pid(id), Signal::SIGKILL);
+        }
+        // A child that was made while the family was listed is in the leader's group, unless it has left it since.
+        let _gone = killpg(pid(self.id), Signal::SIGKILL);
+    }
+}
+
+/// The process and all its descendants, each stopped, so that none starts another while they are killed one by one.
+fn stopped_family(id: u32) -> BTreeSet<u32> {
+    let mut family = BTreeSet::new();
+    loop {
+        let now: BTreeSet<u32> = descendants_of(id).into_iter().chain([id]).collect();
+        let new: Vec<u32> = now.difference(&family).copied().collect();
+        if new.is_empty() {
+            return family;
+        }
+        for id in new {
+            // Whoever is gone already needs no signal.
+            let _gone = kill(pid(id), Signal::SIGSTOP);
+            family.insert(id);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Real children: `sh` and `sleep`.
 
 use mayfly_testkit::canary::Canary;
-use mayfly_testkit::process::{Launch, descendants_of, is_alive};
+use mayfly_testkit::process::{Launch, descendants_of, is_alive, members_of_group};
 use mayfly_testkit::wait::eventually;
 use nix::sys::signal::Signal;
 
@@ -84,4 +84,16 @@ async fn dropping_leaves_no_descendant() {
 async fn a_program_that_ends_without_the_line_is_told() {
     let mut program = Launch::new("/bin/sh").args(["-c", "echo ever"]).start();
     program.line_on_stdout("never").await;
+}
+
+#[tokio::test]
+async fn dropping_leaves_no_child_that_was_just_being_made() {
+    let script = "echo ready; for i in $(seq 100); do sleep 1000 & done; wait";
+    for _ in 0..5 {
+        let mut program = Launch::new("/bin/sh").args(["-c", script]).start();
+        program.line_on_stdout("ready").await;
+        let group = program.id();
+        drop(program);
+        eventually("the whole group has ended", || members_of_group(group).is_empty()).await;
+    }
 }

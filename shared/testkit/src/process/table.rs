@@ -10,7 +10,7 @@ pub fn is_alive(pid: u32) -> bool {
 /// The children of a process that are in the process table, zombies left out.
 pub fn children_of(pid: u32) -> Vec<u32> {
     let running = table();
-    let children = running.iter().filter(|(_, parent)| **parent == pid);
+    let children = running.iter().filter(|(_, stat)| stat.parent == pid);
     children.map(|(id, _)| *id).collect()
 }
 
@@ -20,39 +20,47 @@ pub fn descendants_of(pid: u32) -> Vec<u32> {
     let mut family = vec![pid];
     let mut next = 0;
     while let Some(parent) = family.get(next).copied() {
-        let children = running.iter().filter(|(_, of)| **of == parent);
+        let children = running.iter().filter(|(_, stat)| stat.parent == parent);
         family.extend(children.map(|(id, _)| *id));
         next += 1;
     }
     family.split_off(1)
 }
 
-/// Each process that runs, with its parent.
-fn table() -> BTreeMap<u32, u32> {
+/// The processes of a process group, zombies left out.
+pub fn members_of_group(group: u32) -> Vec<u32> {
+    let running = table();
+    let members = running.iter().filter(|(_, stat)| stat.group == group);
+    members.map(|(id, _)| *id).collect()
+}
+
+/// Each process that runs.
+fn table() -> BTreeMap<u32, Stat> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let with_stat = ids.filter_map(|id| stat(id).map(|stat| (id, stat)));
-    let running = with_stat.filter(|(_, stat)| stat.state != 'Z');
-    running.map(|(id, stat)| (id, stat.parent)).collect()
+    with_stat.filter(|(_, stat)| stat.state != 'Z').collect()
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     state: char,
     parent: u32,
+    group: u32,
 }
 
 fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Reads `<pid> (<name>) <state> <parent> …` of proc(5); the name may hold spaces and brackets.
+/// Reads `<pid> (<name>) <state> <parent> <group> …` of proc(5); the name may hold spaces and brackets.
 fn parse_stat(line: &str) -> Option<Stat> {
     let (_, rest) = line.rsplit_once(')')?;
     let mut words = rest.split_ascii_whitespace();
     Some(Stat {
         state: words.next()?.chars().next()?,
         parent: words.next()?.parse().ok()?,
+        group: words.next()?.parse().ok()?,
     })
 }
 
@@ -62,7 +70,7 @@ mod tests {
 
     #[test]
     fn names_do_not_mislead() {
-        let stat = parse_stat("12 (a) Z 9 (b) S 7 12 12 0 -1");
+        let stat = parse_stat("12 (a) Z 9 (b) S 7 8 12 0 -1");
         assert_eq!(
             stat,
             Some(Stat {
