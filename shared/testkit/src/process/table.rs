@@ -75,7 +75,8 @@ mod tests {
             stat,
             Some(Stat {
                 state: 'S',
-                parent: 7
+                parent: 7,
+                group: 8,
             })
         );
         assert_eq!(parse_stat("12 (a"), None);
