@@ -1,1 +1,48 @@
-fn main() {}
+//! The project's own commands: `cargo xtask tidy` checks the rules that no compiler knows, `cargo xtask test` checks everything.
+//!
+//! This program must not know what the crates do; it reads their sources, and starts cargo.
+
+mod run;
+mod suite;
+mod tidy;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks the rules of the house: lengths, names, dependencies between crates, error codes, the lock file.
+    Tidy,
+    /// Checks formatting, lints, docs and the rules of the house, and runs all tests.
+    Test {
+        /// Runs the tests, and nothing else.
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask stands in the workspace's folder")?;
+    let is_good = match Arguments::parse().command {
+        Command::Tidy => tidy::run(root)?,
+        Command::Test { quick: true } => suite::run_tests(root)?,
+        Command::Test { quick: false } => suite::run_all(root)?,
+    };
+    Ok(if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
