@@ -1,5 +1,6 @@
 //! The settings of the client: which hosts, which bounds. It must not know how they are enforced.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -80,6 +81,16 @@ impl HostPattern {
     }
 }
 
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Name::Exact(name) => f.write_str(name)?,
+            Name::Below(suffix) => write!(f, "*{suffix}")?,
+        }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
 impl FromStr for HostPattern {
     type Err = InvalidHostPattern;
 
@@ -133,6 +144,7 @@ mod tests {
         ] {
             let parsed: HostPattern = pattern.parse().unwrap();
             assert_eq!(parsed.matches(&url.parse().unwrap()), fits, "{pattern} {url}");
+            assert_eq!(parsed.to_string().parse(), Ok(parsed), "{pattern}");
         }
     }
 
