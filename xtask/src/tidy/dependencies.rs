@@ -45,8 +45,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
 const TEST_ONLY: &str = "mayfly-testkit";
 /// Crates outside of the layers: they depend on what they like, and nothing that is shipped depends on them.
 const OUTSIDE: &[&str] = &[TEST_ONLY, "xtask"];
-/// The crates that may link a git library; the second is for tests.
-const GIT_CRATES: &[&str] = &["mayfly-git", TEST_ONLY];
+/// The only crate that links a git library.
+const GIT_CRATE: &str = "mayfly-git";
 
 /// A crate of the workspace.
 #[derive(Debug, Deserialize)]
@@ -120,10 +120,10 @@ fn layer_of(name: &str) -> Option<usize> {
 fn git_fault(krate: &Crate, dependency: &Dependency) -> Option<String> {
     let name = dependency.name.as_str();
     let is_git_library = name == "git2" || name == "libgit2-sys" || name == "gix" || name.starts_with("gix-");
-    let is_fault = is_git_library && !GIT_CRATES.contains(&krate.name.as_str());
+    let is_fault = is_git_library && krate.name != GIT_CRATE;
     is_fault.then(|| {
         format!(
-            "`{}` links `{name}`: only `mayfly-git` does; use what it offers",
+            "`{}` links `{name}`: only `{GIT_CRATE}` does; use what it offers",
             krate.name
         )
     })
