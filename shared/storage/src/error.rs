@@ -265,6 +265,27 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// Nobody says which region of AWS the bucket is in.
+    #[error(
+        "the region of the S3 bucket is not known: set AWS_REGION, or AWS_ENDPOINT_URL for a server that is not AWS"
+    )]
+    NoRegion,
+    /// The file of certificate authorities cannot be used.
+    #[error("the CA file `{}` cannot be used: it must hold certificates in PEM form", path.display())]
+    CaBundle {
+        /// The file that the settings name.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Cause,
+    },
+    /// TLS could not be set up.
+    #[error("TLS for the S3 client could not be set up")]
+    Tls {
+        /// What the library said.
+        #[source]
+        source: Cause,
+    },
 }
 
 #[cfg(test)]

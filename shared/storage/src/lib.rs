@@ -24,6 +24,7 @@ mod meter;
 mod open;
 mod options;
 pub mod probe;
+mod s3;
 mod store;
 mod url;
 
@@ -35,6 +36,7 @@ pub use key::{InvalidKey, Key};
 pub use memory::MemoryStore;
 pub use meter::{Metered, RequestCounts};
 pub use open::open;
-pub use options::StorageOptions;
+pub use options::{EtagForm, S3Credentials, S3Options, StorageOptions};
+pub use s3::S3Store;
 pub use store::{MAX_REPLACEMENT_BYTES, Object, ObjectMeta, ObjectStore, Precondition, Version};
 pub use url::{InvalidStorageUrl, StorageUrl};

@@ -172,3 +172,104 @@ async fn check_winner(store: &dyn ObjectStore, key: &Key, winner: &Winner) -> Re
         Err(ProbeError::WinnerOverwritten)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Body, Fault, FaultyStore, MemoryStore, Object, ObjectMeta, Operation, Rule, When};
+
+    /// Looks first and writes later, as some servers do: right one by one, wrong in a race.
+    #[derive(Debug, Default)]
+    struct Racy {
+        store: MemoryStore,
+        only_swaps: bool,
+    }
+
+    #[async_trait]
+    impl ObjectStore for Racy {
+        async fn put(
+            &self,
+            key: &Key,
+            body: Body,
+            precondition: Precondition,
+        ) -> Result<Version, StorageError> {
+            if self.only_swaps && precondition == Precondition::IfAbsent {
+                return self.store.put(key, body, precondition).await;
+            }
+            let current = match self.store.get(key, MAX_PROBE_BYTES).await {
+                Ok(object) => Some(object.version),
+                Err(_) => None,
+            };
+            tokio::task::yield_now().await;
+            match precondition.holds(current.as_ref()) {
+                true => self.store.put(key, body, Precondition::None).await,
+                false => Err(StorageError::PreconditionFailed { key: key.to_string() }),
+            }
+        }
+        async fn get(&self, key: &Key, max_bytes: u64) -> Result<Object, StorageError> {
+            self.store.get(key, max_bytes).await
+        }
+        async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StorageError> {
+            self.store.get_range(key, range).await
+        }
+        async fn download(&self, key: &Key, to: &Path, max_bytes: u64) -> Result<u64, StorageError> {
+            self.store.download(key, to, max_bytes).await
+        }
+        async fn head(&self, key: &Key) -> Result<Option<u64>, StorageError> {
+            self.store.head(key).await
+        }
+        async fn delete(&self, key: &Key) -> Result<(), StorageError> {
+            self.store.delete(key).await
+        }
+        async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>, StorageError> {
+            self.store.list(prefix).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_right_one_by_one_fails_in_the_race() {
+        let store = Racy::default();
+        let error = conditional_writes(&store, ProbeSize::default())
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, ProbeError::CreateRace { winners: 2.., .. }),
+            "{error:?}"
+        );
+        assert!(store.list("").await.unwrap().is_empty());
+
+        let store = Racy {
+            only_swaps: true,
+            ..Racy::default()
+        };
+        let error = conditional_writes(&store, ProbeSize::default())
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, ProbeError::SwapRace { winners: 2.., .. }),
+            "{error:?}"
+        );
+        assert!(store.list("").await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_store_that_cannot_be_probed_is_no_store_that_failed() {
+        let store = FaultyStore::new(Arc::new(MemoryStore::new()), 1).with(Rule::on(
+            Operation::Put,
+            When::Nth(7),
+            Fault::Unavailable,
+        ));
+        let error = conditional_writes(&store, ProbeSize::default())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, ProbeError::Storage(_)), "{error:?}");
+        assert!(store.list("").await.unwrap().is_empty());
+    }
+}

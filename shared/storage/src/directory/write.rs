@@ -112,9 +112,10 @@ fn check(
     key: &Key,
     precondition: &Precondition,
 ) -> Result<(), StorageError> {
+    let size = layout.size(subject, key)?;
     let holds = match precondition {
         Precondition::None => true,
-        Precondition::IfAbsent => layout.size(subject, key)?.is_none(),
+        Precondition::IfAbsent => size.is_none(),
         Precondition::IfMatch(_) => precondition.holds(current_version(layout, subject, key)?.as_ref()),
     };
     if holds {

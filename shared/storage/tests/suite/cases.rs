@@ -42,21 +42,21 @@ async fn put(
     store.put(&key(at), bytes.into(), precondition).await
 }
 
-fn lost<T: std::fmt::Debug>(outcome: Result<T, StorageError>) {
+fn lost<T: std::fmt::Debug>(outcome: &Result<T, StorageError>) {
     assert!(
         matches!(outcome, Err(StorageError::PreconditionFailed { .. })),
         "{outcome:?}"
     );
 }
 
-fn not_found<T: std::fmt::Debug>(outcome: Result<T, StorageError>) {
+fn not_found<T: std::fmt::Debug>(outcome: &Result<T, StorageError>) {
     assert!(
         matches!(outcome, Err(StorageError::NotFound { .. })),
         "{outcome:?}"
     );
 }
 
-fn too_large<T: std::fmt::Debug>(outcome: Result<T, StorageError>) {
+fn too_large<T: std::fmt::Debug>(outcome: &Result<T, StorageError>) {
     assert!(
         matches!(outcome, Err(StorageError::TooLarge { .. })),
         "{outcome:?}"
@@ -118,10 +118,10 @@ pub(crate) async fn an_absent_object_is_told_from_a_failure(fixture: Fixture) {
         "a/b/c",
     ] {
         let absent = key(absent);
-        not_found(store.get(&absent, ANY).await);
-        not_found(store.get_range(&absent, 0..1).await);
-        not_found(store.get_range(&absent, 1..1).await);
-        not_found(store.download(&absent, &fixture.file("out"), ANY).await);
+        not_found(&store.get(&absent, ANY).await);
+        not_found(&store.get_range(&absent, 0..1).await);
+        not_found(&store.get_range(&absent, 1..1).await);
+        not_found(&store.download(&absent, &fixture.file("out"), ANY).await);
         assert_eq!(store.head(&absent).await.unwrap(), None);
     }
     assert!(is_empty_folder(fixture.files.path()));
@@ -149,13 +149,13 @@ pub(crate) async fn limits_hold(fixture: Fixture) {
     let store = &*fixture.store;
     put(store, "l", b"0123456789", Precondition::None).await.unwrap();
     assert_eq!(store.get(&key("l"), 10).await.unwrap().bytes.len(), 10);
-    too_large(store.get(&key("l"), 9).await);
-    too_large(store.get(&key("l"), 0).await);
-    too_large(store.download(&key("l"), &fixture.file("out"), 9).await);
+    too_large(&store.get(&key("l"), 9).await);
+    too_large(&store.get(&key("l"), 0).await);
+    too_large(&store.download(&key("l"), &fixture.file("out"), 9).await);
     assert!(is_empty_folder(fixture.files.path()));
     let version = store.get(&key("l"), 10).await.unwrap().version;
     let body = vec![0; MAX_REPLACEMENT_BYTES as usize + 1].into();
-    too_large(store.put(&key("l"), body, Precondition::IfMatch(version)).await);
+    too_large(&store.put(&key("l"), body, Precondition::IfMatch(version)).await);
     assert_eq!(store.head(&key("l")).await.unwrap(), Some(10));
 }
 
@@ -170,8 +170,8 @@ pub(crate) async fn a_write_without_condition_replaces(fixture: Fixture) {
 pub(crate) async fn a_create_only_write_never_replaces(fixture: Fixture) {
     let store = &*fixture.store;
     put(store, "c", b"first", Precondition::IfAbsent).await.unwrap();
-    lost(put(store, "c", b"second", Precondition::IfAbsent).await);
-    lost(put(store, "c", b"first", Precondition::IfAbsent).await);
+    lost(&put(store, "c", b"second", Precondition::IfAbsent).await);
+    lost(&put(store, "c", b"first", Precondition::IfAbsent).await);
     assert_eq!(store.get(&key("c"), ANY).await.unwrap().bytes, "first");
     store.delete(&key("c")).await.unwrap();
     put(store, "c", b"third", Precondition::IfAbsent).await.unwrap();
@@ -183,10 +183,10 @@ pub(crate) async fn a_swap_needs_the_current_version(fixture: Fixture) {
     let second = put(store, "s", b"2", Precondition::IfMatch(first.clone()))
         .await
         .unwrap();
-    lost(put(store, "s", b"3", Precondition::IfMatch(first)).await);
+    lost(&put(store, "s", b"3", Precondition::IfMatch(first)).await);
     assert_eq!(store.get(&key("s"), ANY).await.unwrap().version, second);
     store.delete(&key("s")).await.unwrap();
-    lost(put(store, "s", b"4", Precondition::IfMatch(second)).await);
+    lost(&put(store, "s", b"4", Precondition::IfMatch(second)).await);
     assert_eq!(store.head(&key("s")).await.unwrap(), None);
 }
 
@@ -214,7 +214,10 @@ pub(crate) async fn one_of_32_creators_wins(fixture: Fixture) {
     assert_eq!(winners.len(), 1);
     let stored = fixture.store.get(&key("race"), ANY).await.unwrap().bytes;
     assert_eq!(stored, vec![winners[0] as u8; 100]);
-    outcomes.into_iter().filter(Result::is_err).for_each(lost);
+    outcomes
+        .into_iter()
+        .filter(Result::is_err)
+        .for_each(|outcome| lost(&outcome));
 }
 
 pub(crate) async fn no_increment_is_lost_by_racing_writers(fixture: Fixture) {
@@ -352,7 +355,7 @@ pub(crate) async fn a_large_file_is_created_once(fixture: Fixture) {
         .await
         .unwrap();
     lost(
-        fixture
+        &fixture
             .store
             .put(&key("big"), body(), Precondition::IfAbsent)
             .await,
@@ -381,7 +384,7 @@ pub(crate) async fn a_failed_download_leaves_no_file(fixture: Fixture) {
     std::fs::create_dir(&folder).unwrap();
     let error = fixture.store.download(&key("d"), &folder, ANY).await.unwrap_err();
     assert!(matches!(error, StorageError::LocalFile { .. }), "{error:?}");
-    too_large(fixture.store.download(&key("d"), &fixture.file("out"), 5).await);
+    too_large(&fixture.store.download(&key("d"), &fixture.file("out"), 5).await);
     let left: Vec<_> = std::fs::read_dir(fixture.files.path())
         .unwrap()
         .map(|e| e.unwrap().file_name())

@@ -1,13 +1,17 @@
-//! One suite over every store: the promises of the port, held against a directory and memory.
+//! One suite over every store: the promises of the port, held against a directory, memory and a real S3 server, and what is particular to each.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod cases;
+mod directory_only;
+mod proxy;
+mod s3_only;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use mayfly_storage::{ObjectStore, StorageOptions, StorageUrl};
+use mayfly_testkit::moto::Moto;
 use tempfile::TempDir;
 
 /// A fresh store, and what has to live as long as it.
@@ -52,6 +56,11 @@ async fn memory() -> Fixture {
     Fixture::new(store, ())
 }
 
+async fn s3() -> Fixture {
+    let bucket = s3_only::Bucket::new();
+    Fixture::new(bucket.open(&bucket.options(&Moto::shared().endpoint())).await, ())
+}
+
 macro_rules! over {
     ($backend:ident: $($case:ident)*) => {
         mod $backend {
@@ -92,4 +101,4 @@ macro_rules! suite {
     };
 }
 
-suite! { directory memory }
+suite! { directory memory s3 }
