@@ -1,1 +1,35 @@
-//! Placeholder line replaced by the crate's own first commit.
+//! The gateway: it takes jobs from clients, finds each a free one-job worker, and keeps what the worker says.
+//!
+//! A job goes one way: the routes parse it, the queue orders it, dispatch finds a worker, the relay follows the worker's stream into the
+//! job's log, and any number of readers follow the log. What to do next is decided by pure modules ([`queue`], [`retry`] and the roster of
+//! [`fleet`]); the others act. This crate must not know git, sessions' contents, or what a job does.
+//!
+//! # What is deliberately not here yet
+//!
+//! Everything is in memory: jobs do not survive the process. A request with `Idempotency-Key` is refused with `invalid_request` rather than run
+//! without the promise that the key stands for. There is no cancel, no API key and no limit between tenants; all jobs are of the default tenant.
+
+mod chance;
+mod config;
+mod dispatch;
+mod event_stream;
+pub mod fleet;
+mod intake;
+mod job_log;
+mod job_run;
+mod jobs;
+pub mod queue;
+mod refuse;
+mod relay;
+pub mod retry;
+mod routes;
+mod run;
+mod serve;
+mod state;
+mod worker_client;
+
+pub use config::{GatewayConfig, InvalidConfig};
+pub use fleet::address::{InvalidWorkerSource, WorkerSource, WorkerUrl};
+pub use fleet::local::{LocalFleet, Supervisor, SupervisorConfig};
+pub use fleet::{PerKind, WorkerKind};
+pub use run::{RunError, run};

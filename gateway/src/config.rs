@@ -1,0 +1,189 @@
+//! The settings of a gateway: each bound and each wait has its name here.
+
+use std::time::Duration;
+
+use mayfly_protocol::{SecretString, limits};
+
+use crate::fleet::address::WorkerSource;
+use crate::fleet::{PerKind, WorkerKind};
+use crate::retry::Pauses;
+
+/// The settings of a gateway.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Where the git workers are.
+    pub git_workers: WorkerSource,
+    /// Where the code workers are.
+    pub code_workers: WorkerSource,
+    /// The token that workers want; sent to every worker.
+    pub worker_token: Option<SecretString>,
+
+    /// Jobs that may wait for each kind of worker; with more, a job is refused with `queue_full`.
+    pub queue_capacity: usize,
+    /// How long a job may wait for a worker; then it ends as `queue_timeout`.
+    pub queue_timeout: Duration,
+    /// What `Retry-After` says with `queue_full`.
+    pub queue_retry_after: Duration,
+    /// The least time between two `queued` or `retrying` events of a job.
+    pub position_interval: Duration,
+
+    /// Bytes of a job's body.
+    pub max_body_bytes: usize,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    /// Bytes of all bodies that arrive or wait; with more, a job is refused with `queue_full`.
+    pub held_body_bytes: usize,
+
+    /// How long a connection to a worker may take to be made.
+    pub connect_timeout: Duration,
+    /// How long a worker may take from the connection to the head of its answer.
+    pub response_timeout: Duration,
+    /// How long a worker's stream may say nothing, heartbeats counted; then the job ends as `worker_lost`. Workers send a heartbeat each second.
+    pub silence_timeout: Duration,
+    /// How long a job may run at most, whatever its worker says; then it ends as `deadline_exceeded`. Workers have a shorter bound of their own.
+    pub job_timeout: Duration,
+    /// Bytes of one event of a worker.
+    pub max_event_bytes: usize,
+    /// How long the gateway waits, after the terminal event, for the worker to end its stream.
+    pub linger: Duration,
+    /// How long a worker is left alone after a refusal.
+    pub pauses: Pauses,
+
+    /// The silence after which a client's stream says that it is alive.
+    pub heartbeat: Duration,
+    /// Progress events that a job's log keeps; later ones are dropped, the terminal event never.
+    pub job_log_max_events: usize,
+    /// Bytes of progress events that a job's log keeps; later ones are dropped, the terminal event never.
+    pub job_log_max_bytes: usize,
+    /// Finished jobs that are kept for `GET /jobs`; the oldest go first.
+    pub finished_jobs_kept: usize,
+    /// Bytes of the logs of finished jobs that are kept; the oldest go first.
+    pub finished_bytes_kept: usize,
+    /// Readers of one job's stream at the same time.
+    pub streams_per_job: usize,
+
+    /// How often the names of `dns://` sources are looked up.
+    pub dns_refresh: Duration,
+    /// How long one lookup may take.
+    pub dns_timeout: Duration,
+
+    /// How long the headers of a request may take to arrive; also how long a connection may be idle.
+    pub header_timeout: Duration,
+    /// Connections of clients at the same time; further ones wait to be accepted.
+    pub max_connections: usize,
+    /// Bytes that one connection buffers, of a request's headers and of its answer.
+    pub connection_buffer_bytes: usize,
+    /// The pause after a connection could not be accepted.
+    pub accept_pause: Duration,
+    /// How long a closed connection is still read from, so that the client sees the answer and not a reset.
+    pub close_linger: Duration,
+    /// How long running jobs go on after the request to end; then their streams end as `shutting_down`.
+    pub drain_grace: Duration,
+    /// How long answers may take to end once all jobs have.
+    pub close_grace: Duration,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            git_workers: WorkerSource::default(),
+            code_workers: WorkerSource::default(),
+            worker_token: None,
+            queue_capacity: 1000,
+            queue_timeout: Duration::from_secs(60),
+            queue_retry_after: Duration::from_secs(5),
+            position_interval: Duration::from_secs(1),
+            max_body_bytes: limits::MAX_BODY_BYTES,
+            body_timeout: Duration::from_secs(60),
+            held_body_bytes: 256 * 1024 * 1024,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(5),
+            silence_timeout: Duration::from_secs(4),
+            job_timeout: Duration::from_secs(2 * 60 * 60),
+            max_event_bytes: 1024 * 1024,
+            linger: Duration::from_millis(500),
+            pauses: Pauses::default(),
+            heartbeat: Duration::from_secs(3),
+            job_log_max_events: 10_000,
+            job_log_max_bytes: 1024 * 1024,
+            finished_jobs_kept: 1000,
+            finished_bytes_kept: 128 * 1024 * 1024,
+            streams_per_job: 32,
+            dns_refresh: Duration::from_secs(1),
+            dns_timeout: Duration::from_secs(2),
+            header_timeout: Duration::from_secs(10),
+            max_connections: 20_000,
+            connection_buffer_bytes: 64 * 1024,
+            accept_pause: Duration::from_millis(100),
+            close_linger: Duration::from_secs(1),
+            drain_grace: Duration::from_secs(30),
+            close_grace: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A setting with which the gateway cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the setting `{name}` is 0; it needs a value above")]
+pub struct InvalidConfig {
+    name: &'static str,
+}
+
+impl GatewayConfig {
+    /// Checks what would make the gateway useless from its start.
+    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
+        let numbers = [
+            ("queue_capacity", self.queue_capacity),
+            ("max_body_bytes", self.max_body_bytes),
+            ("held_body_bytes", self.held_body_bytes),
+            ("max_event_bytes", self.max_event_bytes),
+            ("streams_per_job", self.streams_per_job),
+            ("max_connections", self.max_connections),
+        ];
+        let times = [
+            ("queue_timeout", self.queue_timeout),
+            ("position_interval", self.position_interval),
+            ("connect_timeout", self.connect_timeout),
+            ("response_timeout", self.response_timeout),
+            ("silence_timeout", self.silence_timeout),
+            ("job_timeout", self.job_timeout),
+            ("heartbeat", self.heartbeat),
+            ("dns_refresh", self.dns_refresh),
+            ("dns_timeout", self.dns_timeout),
+            ("pauses.first", self.pauses.first),
+        ];
+        let zero_number = numbers
+            .iter()
+            .find(|(_, value)| *value == 0)
+            .map(|(name, _)| *name);
+        let zero_time = times
+            .iter()
+            .find(|(_, value)| value.is_zero())
+            .map(|(name, _)| *name);
+        zero_number
+            .or(zero_time)
+            .map_or(Ok(()), |name| Err(InvalidConfig { name }))
+    }
+
+    pub(crate) fn sources(&self) -> PerKind<&WorkerSource> {
+        PerKind::new(|kind| match kind {
+            WorkerKind::Git => &self.git_workers,
+            WorkerKind::Code => &self.code_workers,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_hold_and_a_zero_is_named() {
+        assert_eq!(GatewayConfig::default().check(), Ok(()));
+        let config = GatewayConfig {
+            heartbeat: Duration::ZERO,
+            ..GatewayConfig::default()
+        };
+        assert_eq!(config.check(), Err(InvalidConfig { name: "heartbeat" }));
+    }
+}

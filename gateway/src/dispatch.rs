@@ -1,0 +1,284 @@
+//! Brings jobs and workers together: the queue and the rosters under one lock, and a waker for when a worker may be asked again.
+//!
+//! What is next is decided by [`Queue`] and [`Roster`]; this module calls them with the time, and tells the waiting. It must not know HTTP.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mayfly_protocol::JobId;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::chance::jitter;
+use crate::fleet::address::WorkerUrl;
+use crate::fleet::roster::{Counts, Member, Release, Roster, WorkerKey, WorkerReport};
+use crate::fleet::{PerKind, WorkerKind};
+use crate::queue::{Lane, Position, Queue, QueueFull, Ticket};
+use crate::retry::{Aside, Pauses};
+
+/// With nobody to wake, the waker looks again after this time.
+const IDLE_LOOK: Duration = Duration::from_secs(60);
+
+/// Why a job is not let into the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AdmitError {
+    #[error("the gateway is shutting down")]
+    Closed,
+    #[error("no worker of this kind is known")]
+    NoWorkers,
+    #[error("the queue is full")]
+    Full(#[source] QueueFull),
+}
+
+struct Waiter {
+    job: JobId,
+    tell: oneshot::Sender<WorkerKey>,
+}
+
+struct State {
+    queue: Queue,
+    rosters: PerKind<Roster>,
+    waiters: HashMap<Ticket, Waiter>,
+    is_closed: bool,
+}
+
+/// The queue, the workers, and who waits for whom.
+pub(crate) struct Dispatcher {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(queue_capacity: usize, pauses: Pauses) -> Self {
+        Self {
+            state: Mutex::new(State {
+                queue: Queue::new(queue_capacity),
+                rosters: PerKind::new(|_| Roster::new(pauses)),
+                waiters: HashMap::new(),
+                is_closed: false,
+            }),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Puts a job into the queue, and says where it stands.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        kind: WorkerKind,
+        lane: Lane,
+        job: &JobId,
+    ) -> Result<(Place, Position), AdmitError> {
+        let mut state = self.state();
+        if state.is_closed {
+            return Err(AdmitError::Closed);
+        }
+        if state.rosters[kind].is_hopeless() {
+            return Err(AdmitError::NoWorkers);
+        }
+        let ticket = state.queue.admit(kind, lane).map_err(AdmitError::Full)?;
+        let position = state.queue.position(ticket).expect("it was put there just now");
+        let told = state.wait(ticket, job);
+        self.grant(&mut state);
+        let place = Place {
+            dispatcher: Arc::clone(self),
+            kind,
+            job: job.clone(),
+            ticket,
+            told,
+        };
+        Ok((place, position))
+    }
+
+    /// Lets no job in from now on.
+    pub(crate) fn close(&self) {
+        self.state().is_closed = true;
+    }
+
+    pub(crate) fn add_source(&self, kind: WorkerKind, limit: Option<usize>) -> usize {
+        self.state().rosters[kind].add_source(limit)
+    }
+
+    /// Takes what a source lists now.
+    pub(crate) fn list(&self, kind: WorkerKind, source: usize, members: Vec<Member>, may_grow: bool) {
+        let mut state = self.state();
+        state.rosters[kind].list(source, members, may_grow, Instant::now());
+        self.grant(&mut state);
+    }
+
+    /// Asks workers again once their pauses are over, for as long as the future is polled.
+    pub(crate) async fn wake_when_due(&self) {
+        loop {
+            let now = Instant::now();
+            let due = {
+                let mut state = self.state();
+                state.grant(now);
+                state.next_due(now).unwrap_or(now + IDLE_LOOK)
+            };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = sleep_until(due) => {}
+            }
+        }
+    }
+
+    pub(crate) fn waiting(&self, kind: WorkerKind) -> usize {
+        self.state().queue.waiting(kind)
+    }
+
+    pub(crate) fn counts(&self, kind: WorkerKind) -> Counts {
+        self.state().rosters[kind].counts(Instant::now())
+    }
+
+    pub(crate) fn is_configured(&self, kind: WorkerKind) -> bool {
+        self.state().rosters[kind].is_configured()
+    }
+
+    pub(crate) fn report(&self, kind: WorkerKind) -> Vec<WorkerReport> {
+        self.state().rosters[kind].report()
+    }
+
+    fn grant(&self, state: &mut State) {
+        state.grant(Instant::now());
+        self.changed.notify_one();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn wait(&mut self, ticket: Ticket, job: &JobId) -> oneshot::Receiver<WorkerKey> {
+        let (tell, told) = oneshot::channel();
+        let job = job.clone();
+        self.waiters.insert(ticket, Waiter { job, tell });
+        told
+    }
+
+    /// Gives free workers to the jobs that are next.
+    fn grant(&mut self, now: Instant) {
+        while let Some((ticket, kind)) = self.next(now) {
+            let Some(waiter) = self.waiters.remove(&ticket) else {
+                self.queue.leave(ticket);
+                continue;
+            };
+            let Some(worker) = self.rosters[kind].take(&waiter.job, now) else {
+                self.waiters.insert(ticket, waiter);
+                self.queue.put_back(ticket);
+                break;
+            };
+            if let Err(worker) = waiter.tell.send(worker) {
+                self.rosters[kind].release(&worker, Release::Untouched, now, 0.0);
+                self.queue.leave(ticket);
+            }
+        }
+    }
+
+    fn next(&mut self, now: Instant) -> Option<(Ticket, WorkerKind)> {
+        let rosters = &self.rosters;
+        self.queue.next(|kind| rosters[kind].has_free(now))
+    }
+
+    /// When to look again; `None` where no job waits for a worker.
+    fn next_due(&self, now: Instant) -> Option<Instant> {
+        let wanted = WorkerKind::ALL
+            .iter()
+            .filter(|kind| self.queue.wants_worker(**kind));
+        wanted.filter_map(|kind| self.rosters[*kind].next_due(now)).min()
+    }
+}
+
+/// A job's place in the queue, and afterwards among the running; dropped, it is given up, and the session's next job may run.
+pub(crate) struct Place {
+    dispatcher: Arc<Dispatcher>,
+    kind: WorkerKind,
+    job: JobId,
+    ticket: Ticket,
+    told: oneshot::Receiver<WorkerKey>,
+}
+
+impl Place {
+    /// Waits for a worker. Nothing is lost when the future is dropped.
+    pub(crate) async fn worker(&mut self) -> Lease {
+        match (&mut self.told).await {
+            Ok(worker) => Lease {
+                dispatcher: Arc::clone(&self.dispatcher),
+                kind: self.kind,
+                worker,
+                is_back: false,
+            },
+            // The other end goes only when this place does.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.dispatcher.state().queue.position(self.ticket)
+    }
+
+    /// Gives back a worker that did not take the job, and waits for another where the job stood.
+    pub(crate) fn wait_again(&mut self, mut lease: Lease, aside: Aside) {
+        lease.is_back = true;
+        let mut state = self.dispatcher.state();
+        state.rosters[self.kind].release(&lease.worker, Release::Refused(aside), Instant::now(), jitter());
+        self.told = state.wait(self.ticket, &self.job);
+        state.queue.put_back(self.ticket);
+        self.dispatcher.grant(&mut state);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.dispatcher.state();
+        self.told.close();
+        if let Ok(worker) = self.told.try_recv() {
+            state.rosters[self.kind].release(&worker, Release::Untouched, Instant::now(), 0.0);
+        }
+        state.waiters.remove(&self.ticket);
+        state.queue.leave(self.ticket);
+        self.dispatcher.grant(&mut state);
+    }
+}
+
+/// A worker that belongs to one job; dropped without a word, it counts as failed.
+pub(crate) struct Lease {
+    dispatcher: Arc<Dispatcher>,
+    kind: WorkerKind,
+    worker: WorkerKey,
+    is_back: bool,
+}
+
+impl Lease {
+    pub(crate) fn url(&self) -> &WorkerUrl {
+        &self.worker.url
+    }
+
+    /// Notes that the worker has begun the job.
+    pub(crate) fn began(&self) {
+        self.dispatcher.state().rosters[self.kind].began(&self.worker);
+    }
+
+    pub(crate) fn release(mut self, release: Release) {
+        self.give_back(release);
+    }
+
+    fn give_back(&mut self, release: Release) {
+        self.is_back = true;
+        let mut state = self.dispatcher.state();
+        state.rosters[self.kind].release(&self.worker, release, Instant::now(), jitter());
+        self.dispatcher.grant(&mut state);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.is_back {
+            self.give_back(Release::Failed);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "dispatch_tests.rs"]
+mod tests;

@@ -1,0 +1,153 @@
+//! One place for a worker process: as soon as one ends, the next is started, after a pause where it ended badly.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::ExitStatus;
+use std::sync::Arc;
+
+use mayfly_telemetry::task;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use super::child::{AnnounceError, WorkerProcess};
+use super::{Board, SupervisorConfig};
+use crate::chance::jitter;
+use crate::retry::{Aside, Pauses};
+
+/// How a worker ended badly.
+#[derive(Debug, thiserror::Error)]
+enum WorkerError {
+    #[error("its scratch folder cannot be made in `{tmp_dir}`: {source}")]
+    Scratch { tmp_dir: String, source: io::Error },
+    #[error("`{program}` cannot be started: {source}")]
+    Start { program: String, source: io::Error },
+    #[error("{announce}; it ended with {status}")]
+    NotReady { announce: AnnounceError, status: String },
+    #[error("it ended with {0}")]
+    Exit(String),
+    #[error("it ended before it was given a job")]
+    Unused,
+}
+
+/// How a worker ended well.
+enum Ended {
+    HadItsJob,
+    Stopped,
+}
+
+pub(super) struct Slot {
+    pub(super) number: usize,
+    pub(super) config: Arc<SupervisorConfig>,
+    pub(super) board: Arc<Board>,
+}
+
+impl Slot {
+    /// Runs one worker after another until the shutdown.
+    pub(super) async fn keep_running(self) {
+        let mut failures = 0_u32;
+        while !self.board.shutdown.is_cancelled() {
+            match self.run_one().await {
+                Ok(Ended::HadItsJob) => failures = 0,
+                Ok(Ended::Stopped) => return,
+                Err(error) => {
+                    let pause = self.pauses().after(Aside::Faulty, failures, jitter());
+                    failures = failures.saturating_add(1);
+                    let (kind, slot) = (self.config.kind, self.number);
+                    tracing::warn!(worker.kind = %kind, slot, failures, "a worker ended badly: {error}; the next one starts in {pause:?}");
+                    // Whether the pause is over or the shutdown came: the loop looks.
+                    let _paused = self.board.shutdown.run_until_cancelled(sleep(pause)).await;
+                }
+            }
+        }
+    }
+
+    fn pauses(&self) -> Pauses {
+        Pauses {
+            first: self.config.backoff_min,
+            longest: self.config.backoff_max,
+            longest_faulty: self.config.backoff_max,
+        }
+    }
+
+    async fn run_one(&self) -> Result<Ended, WorkerError> {
+        let scratch = self.make_scratch().await?;
+        let started = WorkerProcess::start(&self.config, scratch.path());
+        let ended = match started {
+            Ok(process) => self.run(process).await,
+            Err(source) => Err(WorkerError::Start {
+                program: self.config.program.display().to_string(),
+                source,
+            }),
+        };
+        remove(scratch).await;
+        ended
+    }
+
+    /// Sees a process from its start to its end; when this returns, it is gone.
+    async fn run(&self, mut process: WorkerProcess) -> Result<Ended, WorkerError> {
+        let announced = tokio::select! {
+            biased;
+            () = self.board.shutdown.cancelled() => None,
+            announced = process.announced(self.config.start_timeout) => Some(announced),
+        };
+        let used = match announced {
+            None => None,
+            Some(Ok(address)) => Some(self.serve(&mut process, address).await),
+            Some(Err(announce)) => {
+                let status = shown(&process.end(self.config.stop_grace).await);
+                return Err(WorkerError::NotReady { announce, status });
+            }
+        };
+        let status = process.end(self.config.stop_grace).await;
+        if self.board.shutdown.is_cancelled() {
+            return Ok(Ended::Stopped);
+        }
+        match (status, used) {
+            (Ok(status), Some(true)) if status.success() => Ok(Ended::HadItsJob),
+            (Ok(status), _) if status.success() => Err(WorkerError::Unused),
+            (status, _) => Err(WorkerError::Exit(shown(&status))),
+        }
+    }
+
+    /// Shows the worker to the gateway until it exits or the shutdown comes; whether it was given a job.
+    async fn serve(&self, process: &mut WorkerProcess, address: std::net::SocketAddr) -> bool {
+        let pid = process.pid();
+        let listing = self.board.publish(address, pid);
+        tracing::debug!(worker.kind = %self.config.kind, slot = self.number, pid, %address, "a worker is ready");
+        tokio::select! {
+            biased;
+            () = self.board.shutdown.cancelled() => {}
+            _exited = process.wait() => {}
+        }
+        listing.used.is_set()
+    }
+
+    async fn make_scratch(&self) -> Result<TempDir, WorkerError> {
+        let tmp_dir = self.config.tmp_dir.clone();
+        let prefix = format!("mayfly-worker-{}-", self.number);
+        let made = task::blocking(move || {
+            tempfile::Builder::new()
+                .prefix(&prefix)
+                .permissions(std::fs::Permissions::from_mode(0o700))
+                .tempdir_in(tmp_dir)
+        });
+        made.await.map_err(|source| WorkerError::Scratch {
+            tmp_dir: self.config.tmp_dir.display().to_string(),
+            source,
+        })
+    }
+}
+
+async fn remove(scratch: TempDir) {
+    let path = scratch.path().to_owned();
+    if let Err(error) = task::blocking(move || scratch.close()).await {
+        tracing::warn!(%error, "the scratch folder `{}` could not be removed", path.display());
+    }
+}
+
+fn shown(status: &io::Result<ExitStatus>) -> String {
+    match status {
+        Ok(status) => status.to_string(),
+        Err(error) => format!("an unknown status ({error})"),
+    }
+}

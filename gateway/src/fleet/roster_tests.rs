@@ -1,0 +1,124 @@
+//! The roster by hand, with times of our own.
+
+use std::time::Duration;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn key(name: &str, incarnation: u64) -> WorkerKey {
+    WorkerKey {
+        url: format!("http://{name}:1").parse().unwrap(),
+        incarnation,
+    }
+}
+
+fn listed(names: &[&str]) -> Vec<Member> {
+    let member = |name: &&str| Member {
+        key: key(name, 0),
+        process: None,
+    };
+    names.iter().map(member).collect()
+}
+
+fn process(name: &str, incarnation: u64) -> Member {
+    Member {
+        key: key(name, incarnation),
+        process: Some(Process {
+            pid: 7,
+            used: UsedMark::default(),
+        }),
+    }
+}
+
+fn roster(names: &[&str], now: Instant) -> Roster {
+    let mut roster = Roster::new(Pauses::default());
+    let source = roster.add_source(None);
+    roster.list(source, listed(names), false, now);
+    roster
+}
+
+#[test]
+fn the_longest_unused_is_next_and_a_refusal_puts_one_behind() {
+    let now = Instant::now();
+    let job = JobId::new_now();
+    let mut roster = roster(&["a", "b"], now);
+    let first = roster.take(&job, now).unwrap();
+    let second = roster.take(&job, now).unwrap();
+    assert_ne!(first, second);
+    assert_eq!(roster.take(&job, now), None);
+    roster.release(&first, Release::Refused(Aside::Busy), now, 1.0);
+    assert!(!roster.has_free(now));
+    assert_eq!(roster.next_due(now), Some(now + Duration::from_millis(50)));
+    roster.release(&second, Release::Done, now, 1.0);
+    assert_eq!(roster.take(&job, now + SECOND), Some(second));
+    assert_eq!(roster.take(&job, now + SECOND), Some(first));
+}
+
+#[test]
+fn pauses_grow_until_a_job_begins() {
+    let now = Instant::now();
+    let mut roster = roster(&["a"], now);
+    let mut pause = |release| {
+        let key = roster.take(&JobId::new_now(), now + SECOND * 100).unwrap();
+        if release == Release::Done {
+            roster.began(&key);
+        }
+        roster.release(&key, release, now, 1.0);
+        (roster.next_due(now).unwrap() - now).as_millis()
+    };
+    let refused = Release::Refused(Aside::Away);
+    let pauses = [refused, refused, Release::Failed, Release::Done, refused].map(&mut pause);
+    assert_eq!(pauses, [50, 100, 200, 50, 50]);
+}
+
+#[test]
+fn a_worker_that_is_listed_no_more_goes_once_its_job_is_over() {
+    let now = Instant::now();
+    let mut roster = roster(&["a", "b"], now);
+    let taken = roster.take(&JobId::new_now(), now).unwrap();
+    roster.list(0, Vec::new(), false, now);
+    assert_eq!(roster.counts(now).known, 1);
+    assert!(!roster.is_hopeless());
+    roster.release(&taken, Release::Done, now, 0.0);
+    assert!(roster.is_hopeless());
+}
+
+#[test]
+fn a_process_has_one_job_and_no_more_than_the_limit_have_one() {
+    let now = Instant::now();
+    let job = JobId::new_now();
+    let mut roster = Roster::new(Pauses::default());
+    let source = roster.add_source(Some(1));
+    assert!(!roster.is_hopeless(), "it has not spoken yet");
+    roster.list(source, vec![process("a", 1), process("b", 2)], true, now);
+    let first = roster.take(&job, now).unwrap();
+    assert!(!roster.has_free(now));
+    roster.release(&first, Release::Done, now, 0.0);
+    let second = roster.take(&job, now).unwrap();
+    assert_ne!(first, second);
+    roster.release(&second, Release::Failed, now, 0.0);
+    assert_eq!(roster.take(&job, now + SECOND * 100), None);
+    roster.list(source, vec![process("a", 3)], true, now);
+    assert_eq!(
+        roster.take(&job, now),
+        Some(key("a", 3)),
+        "another process at the same address"
+    );
+}
+
+#[test]
+fn counts_tell_who_is_what() {
+    let now = Instant::now();
+    let mut roster = roster(&["a", "b", "c"], now);
+    let taken = [(); 2].map(|()| roster.take(&JobId::new_now(), now).unwrap());
+    roster.release(&taken[0], Release::Failed, now, 0.0);
+    let expected = Counts {
+        known: 3,
+        idle: 1,
+        busy: 1,
+        set_aside: 1,
+        faulty: 1,
+    };
+    assert_eq!(roster.counts(now), expected);
+}

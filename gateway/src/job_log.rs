@@ -1,0 +1,197 @@
+//! The events of one job, in order, for any number of readers.
+//!
+//! A reader keeps a place in the log and no copy, so that a slow one costs nothing. The log is bounded: progress beyond its limits is dropped
+//! before it gets a number, so that the numbers count up from 1 without a gap; the terminal event always fits, and nothing follows it.
+//!
+//! The seam for durable and shared logs: whoever fills a log ([`JobLog::append`], [`JobLog::end`]) may be the relay of a job that runs here, a
+//! stored outcome, or the log of another gateway; readers see no difference. This module must not know any of them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use mayfly_sse::encode_data;
+use tokio::sync::watch;
+
+/// The bounds of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogLimits {
+    pub(crate) events: usize,
+    pub(crate) bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Events {
+    frames: Vec<Bytes>,
+    bytes: usize,
+    dropped: u64,
+    ended: bool,
+}
+
+/// The events of one job.
+#[derive(Debug)]
+pub(crate) struct JobLog {
+    limits: LogLimits,
+    events: Mutex<Events>,
+    grown: watch::Sender<()>,
+}
+
+/// How long a log is, for figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogSize {
+    /// Events; also the number of the last one.
+    pub(crate) events: u64,
+    pub(crate) bytes: usize,
+    pub(crate) dropped: u64,
+    pub(crate) ended: bool,
+}
+
+impl JobLog {
+    pub(crate) fn new(limits: LogLimits) -> Self {
+        Self {
+            limits,
+            events: Mutex::default(),
+            grown: watch::Sender::new(()),
+        }
+    }
+
+    /// Adds a progress event, one line of JSON; false where there is no room for it, or the log has ended.
+    pub(crate) fn append(&self, data: &[u8]) -> bool {
+        let mut events = self.events();
+        let is_full =
+            events.frames.len() >= self.limits.events || events.bytes + data.len() > self.limits.bytes;
+        if is_full || events.ended {
+            events.dropped += 1;
+            return false;
+        }
+        self.push(&mut events, data);
+        true
+    }
+
+    /// Adds the terminal event; false where there is one already.
+    pub(crate) fn end(&self, data: &[u8]) -> bool {
+        let mut events = self.events();
+        if events.ended {
+            return false;
+        }
+        events.ended = true;
+        self.push(&mut events, data);
+        true
+    }
+
+    /// A reader of all events after this number; 0 stands for all of them.
+    pub(crate) fn follow(self: &Arc<Self>, after: u64) -> Follower {
+        Follower {
+            next: usize::try_from(after).unwrap_or(usize::MAX),
+            grown: self.grown.subscribe(),
+            log: Arc::clone(self),
+        }
+    }
+
+    pub(crate) fn size(&self) -> LogSize {
+        let events = self.events();
+        LogSize {
+            events: events.frames.len() as u64,
+            bytes: events.bytes,
+            dropped: events.dropped,
+            ended: events.ended,
+        }
+    }
+
+    fn push(&self, events: &mut Events, data: &[u8]) {
+        let frame = encode_data(events.frames.len() as u64 + 1, data);
+        events.bytes += frame.len();
+        events.frames.push(frame);
+        self.grown.send_replace(());
+    }
+
+    fn read(&self, index: usize) -> Read {
+        let events = self.events();
+        match events.frames.get(index) {
+            Some(frame) => Read::Frame(frame.clone()),
+            None if events.ended => Read::Ended,
+            None => Read::Later,
+        }
+    }
+
+    fn events(&self) -> MutexGuard<'_, Events> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Read {
+    Frame(Bytes),
+    Later,
+    Ended,
+}
+
+/// A place in a log.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    next: usize,
+    grown: watch::Receiver<()>,
+    log: Arc<JobLog>,
+}
+
+impl Follower {
+    /// Waits for the next frame; `None` after the terminal event. Nothing is lost when the future is dropped.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            self.grown.mark_unchanged();
+            match self.log.read(self.next) {
+                Read::Frame(frame) => {
+                    self.next += 1;
+                    return Some(frame);
+                }
+                Read::Ended => return None,
+                // The sender lives in the log, which is held here.
+                Read::Later => self.grown.changed().await.ok()?,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: LogLimits = LogLimits {
+        events: 2,
+        bytes: 100,
+    };
+
+    async fn rest(mut follower: Follower) -> Vec<String> {
+        let mut frames = Vec::new();
+        while let Some(frame) = follower.next().await {
+            frames.push(String::from_utf8_lossy(&frame).replace("retry: 1000\n", ""));
+        }
+        frames
+    }
+
+    #[tokio::test]
+    async fn readers_get_what_they_lack_and_then_what_comes() {
+        let log = Arc::new(JobLog::new(LIMITS));
+        assert!(log.append(b"a"));
+        let mut live = log.follow(0);
+        assert!(live.next().await.is_some());
+        let (rest_of_live, _) = tokio::join!(rest(live), async {
+            assert!(log.append(b"b"));
+            assert!(log.end(b"z"));
+        });
+        assert_eq!(rest_of_live, ["id: 2\ndata: b\n\n", "id: 3\ndata: z\n\n"]);
+        assert_eq!(rest(log.follow(2)).await, ["id: 3\ndata: z\n\n"]);
+        assert_eq!(rest(log.follow(u64::MAX)).await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_much_leaves_no_gap_and_the_end_always_fits() {
+        let log = Arc::new(JobLog::new(LIMITS));
+        assert!(!log.append(&[b'x'; 101]));
+        assert!(log.append(b"a") && log.append(b"b") && !log.append(b"c"));
+        assert!(log.end(&[b'z'; 1000]));
+        assert!(!log.end(b"again") && !log.append(b"late"));
+        let frames = rest(log.follow(0)).await;
+        assert_eq!((frames.len(), &frames[1][..5]), (3, "id: 2"));
+        assert!(frames[2].starts_with("id: 3\ndata: zzz"));
+        assert_eq!((log.size().events, log.size().dropped), (3, 3));
+    }
+}

@@ -1,0 +1,288 @@
+//! The jobs that this gateway knows: what each is, where it stands, and its log.
+//!
+//! There is one writer for each job, and its end consumes it. This module must not know HTTP or workers beyond their addresses.
+
+mod writer;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use mayfly_protocol::event::timestamp;
+use mayfly_protocol::{JobId, JobKind, SessionId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub(crate) use writer::{End, JobWriter};
+
+use crate::job_log::{Follower, JobLog, LogLimits};
+use crate::queue::Lane;
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum JobState {
+    Queued,
+    Running,
+    Completed,
+    Failed,
+}
+
+/// One job.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) kind: JobKind,
+    pub(crate) lane: Lane,
+    pub(crate) accepted_at: OffsetDateTime,
+    pub(crate) log: Arc<JobLog>,
+    facts: Mutex<Facts>,
+    places: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+struct Facts {
+    state: JobState,
+    started_at: Option<OffsetDateTime>,
+    finished_at: Option<OffsetDateTime>,
+    worker: Option<String>,
+    last_stage: Option<String>,
+    /// The data of the terminal event.
+    terminal: Option<Bytes>,
+}
+
+/// A job as `GET /jobs/{id}` shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct JobView {
+    id: JobId,
+    kind: JobKind,
+    session_id: SessionId,
+    state: JobState,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_stage: Option<String>,
+    events: u64,
+    events_dropped: u64,
+    #[serde(flatten)]
+    outcome: Option<Outcome>,
+}
+
+/// What the terminal event said: `data`, or `error` with its code.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outcome {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    code: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retryable: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_after: Option<Value>,
+}
+
+/// A reader's place at a job's log, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) follower: Follower,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Job {
+    pub(crate) fn state(&self) -> JobState {
+        self.facts().state
+    }
+
+    /// A reader of the events after this number; `None` where the job has as many readers as it may.
+    pub(crate) fn read(&self, after: u64) -> Option<Reader> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        Some(Reader {
+            follower: self.log.follow(after),
+            _place: place,
+        })
+    }
+
+    /// The job for a client; `whole` says whether the outcome is wanted, too.
+    pub(crate) fn view(&self, whole: bool) -> JobView {
+        let size = self.log.size();
+        let facts = self.facts();
+        let terminal = facts.terminal.as_ref().filter(|_| whole);
+        JobView {
+            id: self.id.clone(),
+            kind: self.kind,
+            session_id: self.lane.session.clone(),
+            state: facts.state,
+            created_at: timestamp::format(self.accepted_at),
+            started_at: facts.started_at.map(timestamp::format),
+            finished_at: facts.finished_at.map(timestamp::format),
+            worker: facts.worker.clone(),
+            last_stage: facts.last_stage.clone(),
+            events: size.events,
+            events_dropped: size.dropped,
+            outcome: terminal.and_then(|data| serde_json::from_slice(data).ok()),
+        }
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The bounds on what is kept of jobs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct JobLimits {
+    pub(crate) log: LogLimits,
+    pub(crate) readers: usize,
+    pub(crate) finished_kept: usize,
+    pub(crate) finished_bytes: usize,
+}
+
+/// How many jobs there are, and have been.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct JobCounts {
+    queued: usize,
+    running: usize,
+    /// Since the start.
+    completed: u64,
+    /// Since the start.
+    failed: u64,
+    finished_kept: usize,
+    open_streams: usize,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    jobs: BTreeMap<JobId, Arc<Job>>,
+    finished: VecDeque<(JobId, usize)>,
+    finished_bytes: usize,
+    completed: u64,
+    failed: u64,
+}
+
+/// The jobs that this gateway knows.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    limits: JobLimits,
+    known: Mutex<Known>,
+}
+
+/// Which jobs a client asks for.
+#[derive(Debug, Default)]
+pub(crate) struct JobFilter {
+    pub(crate) session: Option<SessionId>,
+    pub(crate) state: Option<JobState>,
+}
+
+impl Jobs {
+    pub(crate) fn new(limits: JobLimits) -> Self {
+        Self {
+            limits,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Makes a job, which is queued, and its one writer.
+    pub(crate) fn add(self: &Arc<Self>, kind: JobKind, lane: Lane) -> JobWriter {
+        let job = Arc::new(Job {
+            id: JobId::new_now(),
+            kind,
+            lane,
+            accepted_at: OffsetDateTime::now_utc(),
+            log: Arc::new(JobLog::new(self.limits.log)),
+            facts: Mutex::new(Facts {
+                state: JobState::Queued,
+                started_at: None,
+                finished_at: None,
+                worker: None,
+                last_stage: None,
+                terminal: None,
+            }),
+            places: Arc::new(Semaphore::new(self.limits.readers)),
+        });
+        self.known().jobs.insert(job.id.clone(), Arc::clone(&job));
+        JobWriter::new(job, Arc::clone(self))
+    }
+
+    pub(crate) fn get(&self, id: &JobId) -> Option<Arc<Job>> {
+        self.known().jobs.get(id).cloned()
+    }
+
+    /// The newest jobs that pass the filter.
+    pub(crate) fn list(&self, filter: &JobFilter, limit: usize) -> Vec<JobView> {
+        let passes = |job: &&Arc<Job>| {
+            filter
+                .session
+                .as_ref()
+                .is_none_or(|session| *session == job.lane.session)
+                && filter.state.is_none_or(|state| state == job.state())
+        };
+        let known = self.known();
+        let newest = known.jobs.values().rev().filter(passes).take(limit);
+        newest.map(|job| job.view(false)).collect()
+    }
+
+    pub(crate) fn counts(&self) -> JobCounts {
+        let known = self.known();
+        let mut counts = JobCounts {
+            completed: known.completed,
+            failed: known.failed,
+            finished_kept: known.finished.len(),
+            ..JobCounts::default()
+        };
+        for job in known.jobs.values() {
+            counts.open_streams += self.limits.readers - job.places.available_permits();
+            match job.state() {
+                JobState::Queued => counts.queued += 1,
+                JobState::Running => counts.running += 1,
+                JobState::Completed | JobState::Failed => {}
+            }
+        }
+        counts
+    }
+
+    /// Forgets a job that was refused after all.
+    fn forget(&self, id: &JobId) {
+        self.known().jobs.remove(id);
+    }
+
+    /// Keeps a finished job, and lets the oldest ones go that are too many.
+    fn retire(&self, job: &Job) {
+        let bytes = job.log.size().bytes;
+        let mut known = self.known();
+        match job.state() {
+            JobState::Completed => known.completed += 1,
+            _ => known.failed += 1,
+        }
+        known.finished.push_back((job.id.clone(), bytes));
+        known.finished_bytes += bytes;
+        while known.finished.len() > self.limits.finished_kept
+            || known.finished_bytes > self.limits.finished_bytes
+        {
+            let Some((oldest, bytes)) = known.finished.pop_front() else {
+                break;
+            };
+            known.finished_bytes -= bytes;
+            known.jobs.remove(&oldest);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[path = "jobs_tests.rs"]
+mod tests;

@@ -1,0 +1,130 @@
+//! The one writer of a job: progress, and then exactly one end.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mayfly_protocol::{ErrorCode, Event, EventBody, Failure, Source, Stage};
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::{Job, JobState, Jobs};
+
+/// How a job ends.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum End {
+    /// The worker said that it is done: its event, unchanged.
+    Completed(Bytes),
+    /// The worker said that it failed: its event, unchanged.
+    Failed(Bytes),
+    /// The gateway says why it failed.
+    Ours(Failure),
+}
+
+/// The one writer of a job. A writer that is dropped without an end writes one: a stream always has its terminal event.
+#[derive(Debug)]
+pub(crate) struct JobWriter {
+    job: Arc<Job>,
+    jobs: Arc<Jobs>,
+    is_over: bool,
+}
+
+impl JobWriter {
+    pub(super) fn new(job: Arc<Job>, jobs: Arc<Jobs>) -> Self {
+        Self {
+            job,
+            jobs,
+            is_over: false,
+        }
+    }
+
+    pub(crate) fn job(&self) -> &Arc<Job> {
+        &self.job
+    }
+
+    /// Adds a stage of the gateway's own.
+    pub(crate) fn progress(&self, stage: Stage, message: String, detail: Option<Value>) {
+        let body = EventBody::Progress {
+            stage,
+            message,
+            progress: None,
+            detail,
+        };
+        self.job.log.append(&self.encode(body));
+    }
+
+    /// Adds a worker's progress event, unchanged.
+    pub(crate) fn relay(&self, stage: String, data: &[u8]) {
+        self.job.facts().last_stage = Some(stage);
+        self.job.log.append(data);
+    }
+
+    /// Notes that a worker has begun.
+    pub(crate) fn begin(&self, worker: String) {
+        let mut facts = self.job.facts();
+        facts.state = JobState::Running;
+        facts.started_at = Some(OffsetDateTime::now_utc());
+        facts.worker = Some(worker);
+    }
+
+    /// Ends the job. Its state changes before readers see the end.
+    pub(crate) fn finish(mut self, end: End) {
+        self.write_end(end);
+    }
+
+    /// Forgets the job, which was refused before anybody heard of it.
+    pub(crate) fn withdraw(mut self) {
+        self.is_over = true;
+        self.jobs.forget(&self.job.id);
+    }
+
+    fn write_end(&mut self, end: End) {
+        self.is_over = true;
+        log_end(&self.job, &end);
+        let (state, data) = match end {
+            End::Completed(data) => (JobState::Completed, data),
+            End::Failed(data) => (JobState::Failed, data),
+            End::Ours(failure) => (JobState::Failed, self.encode(EventBody::Error(failure)).into()),
+        };
+        {
+            let mut facts = self.job.facts();
+            facts.state = state;
+            facts.finished_at = Some(OffsetDateTime::now_utc());
+            facts.terminal = Some(data.clone());
+        }
+        self.job.log.end(&data);
+        self.jobs.retire(&self.job);
+    }
+
+    fn encode(&self, body: EventBody) -> Vec<u8> {
+        let event = Event {
+            body,
+            source: Source::Gateway,
+            timestamp: OffsetDateTime::now_utc(),
+            job_id: self.job.id.clone(),
+        };
+        serde_json::to_vec(&event).expect("an event has text keys only, so it is always JSON")
+    }
+}
+
+impl Drop for JobWriter {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let text =
+                "the gateway's own code failed (a defect of Mayfly); the gateway's log has the details";
+            self.write_end(End::Ours(Failure::new(ErrorCode::Internal, text)));
+        }
+    }
+}
+
+fn log_end(job: &Job, end: &End) {
+    let kind = job.kind.as_str();
+    match end {
+        End::Completed(_) => tracing::info!(job.id = %job.id, job.kind = kind, "the job is done"),
+        End::Failed(_) => {
+            tracing::info!(job.id = %job.id, job.kind = kind, "the worker ended the job with an error");
+        }
+        End::Ours(failure) => {
+            tracing::warn!(job.id = %job.id, job.kind = kind, error.code = %failure.code, "the job failed: {}", failure.error);
+        }
+    }
+}

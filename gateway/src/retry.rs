@@ -1,0 +1,179 @@
+//! What a failed try at a worker means: pure verdicts, without clock, chance or I/O.
+//!
+//! A job is offered to another worker only where this one surely touched nothing: it was not reached, or it refused before it began. Once the request may
+//! have been read and no answer came, the job may be running, and then it is lost rather than done twice.
+
+use std::time::Duration;
+
+use mayfly_protocol::{ErrorCode, Failure, Refusal};
+
+/// How a try at a worker ended without a stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Outcome {
+    /// No connection, so nothing was sent.
+    #[error("could not be reached: {0}")]
+    Unreachable(String),
+    /// 429: it has its job, or is about to end.
+    #[error("was busy")]
+    Busy,
+    /// 503: it takes no job at present.
+    #[error("takes no job at present")]
+    Unready,
+    /// 401 or 403: it wants another token than ours.
+    #[error("refuses the gateway's WORKER_TOKEN")]
+    Unauthorized,
+    /// Another refusal in the contract's form, before anything was touched.
+    #[error("refused the job: {}", .0.error)]
+    Refused(Refusal),
+    /// An answer that is neither a stream nor a refusal.
+    #[error("answered with status {status}, and no stream of events")]
+    NotAStream {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The request may have been read, and no answer came.
+    #[error("took the request, and then did not answer: {0}")]
+    NoAnswer(String),
+}
+
+/// How a worker is treated after a try, or after its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aside {
+    /// It had its job, and something starts it afresh.
+    Restarting,
+    /// It does somebody's job.
+    Busy,
+    /// It cannot be reached, as between two processes.
+    Away,
+    /// It does what no good worker does; the pauses grow longer.
+    Faulty,
+}
+
+/// What to do after a try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing was touched: another worker may have the job.
+    NextWorker(Aside),
+    /// The job ends.
+    Fail(Failure, Aside),
+}
+
+/// Judges a try.
+pub fn judge(outcome: &Outcome) -> Verdict {
+    match outcome {
+        Outcome::Unreachable(_) => Verdict::NextWorker(Aside::Away),
+        Outcome::Busy => Verdict::NextWorker(Aside::Busy),
+        Outcome::Unready => Verdict::NextWorker(Aside::Away),
+        Outcome::Unauthorized => Verdict::NextWorker(Aside::Faulty),
+        Outcome::Refused(refusal) => Verdict::Fail(passed_on(refusal), Aside::Busy),
+        Outcome::NotAStream { .. } => Verdict::Fail(
+            Failure::new(
+                ErrorCode::WorkerProtocol,
+                format!(
+                    "the worker {outcome}; check that the address belongs to a Mayfly worker of this version"
+                ),
+            ),
+            Aside::Faulty,
+        ),
+        Outcome::NoAnswer(_) => Verdict::Fail(
+            Failure::new(
+                ErrorCode::WorkerLost,
+                format!(
+                    "the worker {outcome}; the job may have run, so look at the session before sending it again"
+                ),
+            ),
+            Aside::Faulty,
+        ),
+    }
+}
+
+fn passed_on(refusal: &Refusal) -> Failure {
+    Failure {
+        retry_after: refusal.retry_after,
+        ..Failure::new(
+            refusal.code,
+            format!("the worker refused the job: {}", refusal.error),
+        )
+    }
+}
+
+/// How long a worker is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pauses {
+    /// After the first refusal; doubled with each that follows.
+    pub first: Duration,
+    /// At most, for a worker that is busy or away: such states end by themselves.
+    pub longest: Duration,
+    /// At most, for a faulty one.
+    pub longest_faulty: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(50),
+            longest: Duration::from_secs(1),
+            longest_faulty: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Pauses {
+    /// The pause after this many failures in a row (0 for none yet), with `jitter` from 0 to 1 spreading it over its upper half.
+    pub fn after(&self, aside: Aside, failures: u32, jitter: f64) -> Duration {
+        let longest = match aside {
+            Aside::Restarting | Aside::Busy | Aside::Away => self.longest,
+            Aside::Faulty => self.longest_faulty,
+        };
+        let doubled = self.first.saturating_mul(1 << failures.min(20));
+        doubled.min(longest).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_touched_nothing_is_tried_again() {
+        let refusal = Refusal::new(ErrorCode::BodyTooLarge, "too large");
+        let fails = |outcome: Outcome| match judge(&outcome) {
+            Verdict::NextWorker(aside) => (None, aside),
+            Verdict::Fail(failure, aside) => (Some(failure.code), aside),
+        };
+        for (outcome, code, aside) in [
+            (Outcome::Unreachable("refused".into()), None, Aside::Away),
+            (Outcome::Busy, None, Aside::Busy),
+            (Outcome::Unready, None, Aside::Away),
+            (Outcome::Unauthorized, None, Aside::Faulty),
+            (
+                Outcome::Refused(refusal),
+                Some(ErrorCode::BodyTooLarge),
+                Aside::Busy,
+            ),
+            (
+                Outcome::NotAStream { status: 200 },
+                Some(ErrorCode::WorkerProtocol),
+                Aside::Faulty,
+            ),
+            (
+                Outcome::NoAnswer("reset".into()),
+                Some(ErrorCode::WorkerLost),
+                Aside::Faulty,
+            ),
+        ] {
+            assert_eq!(fails(outcome.clone()), (code, aside), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn pauses_grow_to_their_bound_and_are_spread() {
+        let pauses = Pauses::default();
+        let millis = |aside, failures, jitter| pauses.after(aside, failures, jitter).as_millis();
+        assert_eq!(millis(Aside::Restarting, 0, 1.0), 50);
+        assert_eq!(millis(Aside::Busy, 2, 1.0), 200);
+        assert_eq!(millis(Aside::Busy, 2, 0.0), 100);
+        assert_eq!(millis(Aside::Away, 31, 1.0), 1000);
+        assert_eq!(millis(Aside::Faulty, u32::MAX, 1.0), 10_000);
+    }
+}

@@ -1,0 +1,88 @@
+//! `GET /jobs`, `/jobs/{id}` and `/jobs/{id}/events`.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use mayfly_protocol::{ErrorCode, InvalidId, Refusal};
+use serde::{Deserialize, Serialize};
+
+use super::answer;
+use crate::event_stream;
+use crate::jobs::{Job, JobFilter, JobState, JobView};
+use crate::refuse::json;
+use crate::state::Gateway;
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ListQuery {
+    session_id: Option<String>,
+    state: Option<JobState>,
+    limit: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct JobList {
+    jobs: Vec<JobView>,
+}
+
+pub(super) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Response {
+    let found = filter(query).map(|(filter, limit)| JobList {
+        jobs: gateway.jobs.list(&filter, limit),
+    });
+    answer(found.map(|list| json(StatusCode::OK, &list)))
+}
+
+fn filter(query: Result<Query<ListQuery>, QueryRejection>) -> Result<(JobFilter, usize), Refusal> {
+    let Query(query) = query.map_err(|_| {
+        let text = "the query may have `sessionId`, `state` (`queued`, `running`, `completed`, `failed`) and `limit` (a number)";
+        Refusal::new(ErrorCode::InvalidRequest, text)
+    })?;
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        let text = format!("`limit` is not between 1 and {MAX_LIMIT}");
+        return Err(Refusal::new(ErrorCode::InvalidRequest, text).with_field("limit"));
+    }
+    let session = query
+        .session_id
+        .map(|text| text.parse())
+        .transpose()
+        .map_err(|error: InvalidId| {
+            Refusal::new(ErrorCode::InvalidRequest, error.to_string()).with_field("sessionId")
+        })?;
+    let filter = JobFilter {
+        session,
+        state: query.state,
+    };
+    Ok((filter, limit))
+}
+
+pub(super) async fn one(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>) -> Response {
+    answer(find(&gateway, &id).map(|job| json(StatusCode::OK, &job.view(true))))
+}
+
+pub(super) async fn events(
+    State(gateway): State<Arc<Gateway>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let found = find(&gateway, &id);
+    answer(found.and_then(|job| event_stream::resume(&job, &headers, gateway.config.heartbeat)))
+}
+
+/// What is not an id is as unknown as an id that no job has.
+fn find(gateway: &Gateway, id: &str) -> Result<Arc<Job>, Refusal> {
+    let job = id.parse().ok().and_then(|id| gateway.jobs.get(&id));
+    job.ok_or_else(|| {
+        let text = "this gateway knows no such job; it may be too old, or from before a restart";
+        Refusal::new(ErrorCode::NotFound, text)
+    })
+}

@@ -1,0 +1,115 @@
+//! `POST` of a job: checked, queued, and answered with its stream or its address.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::LOCATION;
+use http::{HeaderName, HeaderValue, Request, StatusCode};
+use mayfly_protocol::{ErrorCode, JobId, JobKind, Refusal, TenantId, header};
+use mayfly_telemetry::task;
+use serde::Serialize;
+
+use crate::dispatch::AdmitError;
+use crate::event_stream;
+use crate::fleet::WorkerKind;
+use crate::intake::{self, Intake};
+use crate::job_run::JobRun;
+use crate::jobs::{Job, JobState};
+use crate::queue::Lane;
+use crate::refuse;
+use crate::state::Gateway;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Accepted {
+    job_id: JobId,
+    state: JobState,
+}
+
+/// Takes a job: it is queued when this returns, and goes on whoever reads the answer.
+pub(super) async fn take(
+    gateway: &Arc<Gateway>,
+    kind: JobKind,
+    request: Request<Body>,
+) -> Result<Response, Refusal> {
+    if gateway.draining.is_cancelled() {
+        return Err(refusal(gateway, kind.into(), AdmitError::Closed));
+    }
+    let intake = intake::read(gateway, kind, request).await?;
+    let respond_async = intake.respond_async;
+    let job = start(gateway, kind, intake)?;
+    match respond_async {
+        true => Ok(accepted(&job)),
+        false => event_stream::begin(&job, 0, gateway.config.heartbeat),
+    }
+}
+
+fn start(gateway: &Arc<Gateway>, kind: JobKind, intake: Intake) -> Result<Arc<Job>, Refusal> {
+    let lane = Lane {
+        tenant: TenantId::default(),
+        session: intake.session,
+    };
+    let writer = gateway.jobs.add(kind, lane.clone());
+    let job = Arc::clone(writer.job());
+    let worker_kind = WorkerKind::from(kind);
+    match gateway.dispatcher.admit(worker_kind, lane, &job.id) {
+        Ok((place, position)) => {
+            tracing::info!(job.id = %job.id, job.kind = kind.as_str(), session.id = %job.lane.session, "accepted a job");
+            let run = JobRun::new(Arc::clone(gateway), writer, place, position, intake.body);
+            task::spawn(&gateway.running, run.carry_out());
+            Ok(job)
+        }
+        Err(error) => {
+            writer.withdraw();
+            Err(refusal(gateway, worker_kind, error))
+        }
+    }
+}
+
+fn accepted(job: &Job) -> Response {
+    let body = Accepted {
+        job_id: job.id.clone(),
+        state: job.state(),
+    };
+    let mut response = refuse::json(StatusCode::ACCEPTED, &body);
+    let location = HeaderValue::try_from(format!("/jobs/{}", job.id)).expect("a UUID is a header's value");
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, location);
+    headers.insert(
+        HeaderName::from_static(header::JOB_ID),
+        event_stream::job_id_value(&job.id),
+    );
+    headers.insert(
+        HeaderName::from_static("preference-applied"),
+        HeaderValue::from_static("respond-async"),
+    );
+    response
+}
+
+fn refusal(gateway: &Gateway, kind: WorkerKind, error: AdmitError) -> Refusal {
+    let seconds = gateway.config.queue_retry_after.as_secs().max(1);
+    match error {
+        AdmitError::Closed => Refusal::new(
+            ErrorCode::ShuttingDown,
+            "the gateway is shutting down and takes no job; send it again to the one that follows",
+        )
+        .with_retry_after(seconds),
+        AdmitError::NoWorkers => Refusal::new(
+            ErrorCode::NoWorkers,
+            format!(
+                "the gateway knows no {kind}; its setting {} says where they are",
+                kind.setting()
+            ),
+        )
+        .with_retry_after(seconds),
+        AdmitError::Full(full) => Refusal::new(
+            ErrorCode::QueueFull,
+            format!(
+                "{} jobs wait for a {kind}, which is as many as may; come back later",
+                full.waiting
+            ),
+        )
+        .with_retry_after(seconds),
+    }
+}

@@ -1,0 +1,61 @@
+//! What the parts of a gateway share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::GatewayConfig;
+use crate::dispatch::Dispatcher;
+use crate::job_log::LogLimits;
+use crate::jobs::{JobLimits, Jobs};
+use crate::worker_client::WorkerClient;
+
+/// What the parts of a gateway share.
+pub(crate) struct Gateway {
+    pub(crate) config: GatewayConfig,
+    pub(crate) jobs: Arc<Jobs>,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) client: WorkerClient,
+    /// A permit for each byte of a body that is held.
+    pub(crate) held_bytes: Arc<Semaphore>,
+    /// The tasks of jobs.
+    pub(crate) running: TaskTracker,
+    /// Fires when the gateway is asked to end: no new job, and no waiting one, goes on.
+    pub(crate) draining: CancellationToken,
+    /// Fires when the grace is over: running jobs are no longer followed.
+    pub(crate) stopping: CancellationToken,
+    pub(crate) started: Instant,
+}
+
+impl Gateway {
+    pub(crate) fn new(config: GatewayConfig, draining: CancellationToken) -> Self {
+        let limits = JobLimits {
+            log: LogLimits {
+                events: config.job_log_max_events,
+                bytes: config.job_log_max_bytes,
+            },
+            readers: config.streams_per_job,
+            finished_kept: config.finished_jobs_kept,
+            finished_bytes: config.finished_bytes_kept,
+        };
+        Self {
+            jobs: Arc::new(Jobs::new(limits)),
+            dispatcher: Arc::new(Dispatcher::new(config.queue_capacity, config.pauses)),
+            client: WorkerClient {
+                token: config.worker_token.clone(),
+                connect_timeout: config.connect_timeout,
+                response_timeout: config.response_timeout,
+                connections: TaskTracker::new(),
+            },
+            held_bytes: Arc::new(Semaphore::new(config.held_body_bytes.min(Semaphore::MAX_PERMITS))),
+            running: TaskTracker::new(),
+            draining,
+            stopping: CancellationToken::new(),
+            started: Instant::now(),
+            config,
+        }
+    }
+}

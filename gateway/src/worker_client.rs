@@ -1,0 +1,178 @@
+//! Offers a job to one worker over HTTP/1.1: one connection for one job.
+//!
+//! There is no pool (a worker exits after its job), no proxy, no redirect and no repetition: each of them could send a job twice, or its secrets elsewhere.
+//! That is why this is hyper's bare connection: it also tells "never sent" from "sent, and no answer". This module must not know the queue.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use mayfly_protocol::event::timestamp;
+use mayfly_protocol::{ExposeSecret, JobId, Refusal, SecretString, TenantId, header};
+use mayfly_telemetry::task;
+use time::OffsetDateTime;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::fleet::address::WorkerUrl;
+use crate::retry::Outcome;
+
+const MAX_REFUSAL_BYTES: usize = 64 * 1024;
+/// A job is repeated only where nothing was touched, so all that a worker sees is its first attempt.
+const FIRST_ATTEMPT: u32 = 1;
+
+/// A job as a worker gets it.
+pub(crate) struct Order<'a> {
+    pub(crate) path: &'static str,
+    pub(crate) job_id: &'a JobId,
+    pub(crate) accepted_at: OffsetDateTime,
+    pub(crate) tenant: &'a TenantId,
+    pub(crate) body: Bytes,
+}
+
+/// Offers jobs to workers.
+#[derive(Debug)]
+pub(crate) struct WorkerClient {
+    pub(crate) token: Option<SecretString>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) response_timeout: Duration,
+    pub(crate) connections: TaskTracker,
+}
+
+/// The stream of a worker that took a job; dropped, its connection is closed.
+pub(crate) struct WorkerStream {
+    pub(crate) body: Incoming,
+    _connection: DropGuard,
+}
+
+impl WorkerClient {
+    /// Offers a job to a worker, and gives its stream if it takes it.
+    pub(crate) async fn offer(&self, url: &WorkerUrl, order: &Order<'_>) -> Result<WorkerStream, Outcome> {
+        let socket = self.connect(url).await?;
+        match timeout(self.response_timeout, self.ask(socket, url, order)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Outcome::NoAnswer(format!(
+                "nothing came within {} s",
+                self.response_timeout.as_secs_f32()
+            ))),
+        }
+    }
+
+    async fn connect(&self, url: &WorkerUrl) -> Result<TcpStream, Outcome> {
+        let connected = timeout(self.connect_timeout, TcpStream::connect(url.authority())).await;
+        let socket = match connected {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(error)) => return Err(Outcome::Unreachable(error.to_string())),
+            Err(_) => return Err(Outcome::Unreachable("no connection in time".to_owned())),
+        };
+        socket
+            .set_nodelay(true)
+            .map_err(|error| Outcome::Unreachable(error.to_string()))?;
+        Ok(socket)
+    }
+
+    async fn ask(
+        &self,
+        socket: TcpStream,
+        url: &WorkerUrl,
+        order: &Order<'_>,
+    ) -> Result<WorkerStream, Outcome> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
+            .await
+            .map_err(|error| Outcome::Unreachable(error.to_string()))?;
+        let dropped = CancellationToken::new();
+        let guard = dropped.clone().drop_guard();
+        task::spawn(&self.connections, async move {
+            // How the connection ended is seen by whoever reads the answer.
+            let _ended = dropped.run_until_cancelled(connection).await;
+        });
+        let request = self.request(url, order)?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| failed(&error))?;
+        judge_head(response, guard).await
+    }
+
+    fn request(&self, url: &WorkerUrl, order: &Order<'_>) -> Result<Request<Full<Bytes>>, Outcome> {
+        let unsendable = |_| Outcome::Unreachable("the request cannot be written as HTTP".to_owned());
+        let mut request = Request::new(Full::new(order.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = http::Uri::from_static(order.path);
+        let headers = request.headers_mut();
+        headers.insert(HOST, HeaderValue::try_from(url.authority()).map_err(unsendable)?);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(order.body.len()));
+        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        let ours = [
+            (header::JOB_ID, order.job_id.to_string()),
+            (header::ATTEMPT, FIRST_ATTEMPT.to_string()),
+            (header::ACCEPTED_AT, timestamp::format(order.accepted_at)),
+            (header::TENANT, order.tenant.to_string()),
+        ];
+        for (name, value) in ours {
+            headers.insert(
+                HeaderName::from_static(name),
+                HeaderValue::try_from(value).map_err(unsendable)?,
+            );
+        }
+        if let Some(token) = &self.token {
+            let value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()));
+            let mut value = value.map_err(unsendable)?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        Ok(request)
+    }
+}
+
+/// A request that hyper never began to write is as good as not sent; of any other nobody knows.
+fn failed(error: &hyper::Error) -> Outcome {
+    match error.is_canceled() {
+        true => Outcome::Unreachable("the connection closed before the request was sent".to_owned()),
+        false => Outcome::NoAnswer(error.to_string()),
+    }
+}
+
+async fn judge_head(response: Response<Incoming>, connection: DropGuard) -> Result<WorkerStream, Outcome> {
+    let status = response.status();
+    match status {
+        StatusCode::OK if is_event_stream(response.headers()) => Ok(WorkerStream {
+            body: response.into_body(),
+            _connection: connection,
+        }),
+        StatusCode::TOO_MANY_REQUESTS => Err(Outcome::Busy),
+        StatusCode::SERVICE_UNAVAILABLE => Err(Outcome::Unready),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Outcome::Unauthorized),
+        _ => Err(match read_refusal(response).await {
+            Some(refusal) if refusal.code.status() == status.as_u16() => Outcome::Refused(refusal),
+            _ => Outcome::NotAStream {
+                status: status.as_u16(),
+            },
+        }),
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = value.unwrap_or_default().split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("text/event-stream")
+}
+
+async fn read_refusal(response: Response<Incoming>) -> Option<Refusal> {
+    if response.status().is_success() {
+        return None;
+    }
+    let body = Limited::new(response.into_body(), MAX_REFUSAL_BYTES)
+        .collect()
+        .await
+        .ok()?;
+    serde_json::from_slice(&body.to_bytes()).ok()
+}
