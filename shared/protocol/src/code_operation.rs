@@ -8,7 +8,7 @@ use crate::limits;
 use crate::name::BranchName;
 use crate::path::RepoPath;
 use crate::repo_url::RepoUrl;
-use crate::request::{self, InvalidRequest};
+use crate::request::{InvalidRequest, field};
 
 /// The largest number of rounds that a code operation may ask for.
 pub const MAX_ITERATIONS: u32 = 100;
@@ -129,34 +129,30 @@ struct WireRepository {
 
 impl CodeOperation {
     pub(crate) fn from_json(body: &[u8]) -> Result<Self, InvalidRequest> {
-        let wire: Wire = request::read(body)?;
+        let wire: Wire = field::read(body)?;
         if wire.target_files.len() > limits::MAX_CHANGED_FILES {
             return Err(InvalidRequest::new("targetFiles", "has more than 10000 entries"));
         }
         let target_files = wire.target_files.iter().enumerate();
-        let target_files = target_files.map(|(i, path)| request::field(&format!("targetFiles[{i}]"), path));
+        let target_files = target_files.map(|(i, path)| field::parsed(&format!("targetFiles[{i}]"), path));
         let max_iterations = wire.max_iterations.unwrap_or(DEFAULT_ITERATIONS);
         if !(1..=MAX_ITERATIONS).contains(&max_iterations) {
             return Err(InvalidRequest::new("maxIterations", "is not between 1 and 100"));
         }
         Ok(Self {
             operation_type: wire.operation_type,
-            description: request::text("description", wire.description, limits::MAX_USER_REQUEST_BYTES)?,
-            repo_url: request::field("repository.url", &wire.repository.url)?,
-            branch: request::field("repository.branch", &wire.repository.branch)?,
+            description: field::text("description", wire.description, limits::MAX_USER_REQUEST_BYTES)?,
+            repo_url: field::parsed("repository.url", &wire.repository.url)?,
+            branch: field::parsed("repository.branch", &wire.repository.branch)?,
             target_files: target_files.collect::<Result<_, _>>()?,
             error_context: wire.error_context,
             feature_context: wire.feature_context,
-            organization_id: request::text(
-                "organizationId",
-                wire.organization_id,
-                limits::MAX_IDENTITY_BYTES,
-            )?,
-            session_id: request::field("sessionId", &wire.session_id)?,
+            organization_id: field::text("organizationId", wire.organization_id, limits::MAX_IDENTITY_BYTES)?,
+            session_id: field::parsed("sessionId", &wire.session_id)?,
             approval_required: wire.approval_required,
             max_iterations,
-            llm_credential: request::secret("claudeCredentials", wire.claude_credentials)?,
-            access_token: request::secret("githubAccessToken", wire.github_access_token)?,
+            llm_credential: field::secret("claudeCredentials", wire.claude_credentials)?,
+            access_token: field::secret("githubAccessToken", wire.github_access_token)?,
         })
     }
 }

@@ -1,3 +1,5 @@
+use secrecy::ExposeSecret;
+
 use super::*;
 
 fn refused(kind: JobKind, body: &str) -> String {
