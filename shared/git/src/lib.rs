@@ -1,14 +1,19 @@
 //! Git: fetch and push over smart HTTP, and work on repositories. The only crate that imports a git library.
 //!
-//! Two halves that do not know each other: the transport ([`remote`], [`fetch`], `push`, [`refs`]) moves packs between a
+//! Two halves that do not know each other: the transport ([`remote`], [`fetch`], [`push`], [`refs`]) moves packs between a
 //! git host and this machine; the repository half reads and writes the objects in them.
 //! This crate must not know sessions, jobs, events or storage.
 
+pub mod apply;
+mod delta;
+pub mod diff;
 pub mod fetch;
 pub mod identity;
+mod inflate;
 pub mod merge;
 pub mod object;
 pub mod pack;
+pub mod push;
 pub mod refs;
 pub mod remote;
 pub mod scratch;

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use git2::{ErrorCode as GitCode, Odb, OdbLookupFlags, OdbObject, Repository};
 use mayfly_protocol::{ErrorCode, ObjectId, TreeId};
 
+pub use crate::identity::Signature;
 pub use crate::merge::MergeError;
 pub use crate::object::ObjectKind;
 pub use crate::tree::TreeEntry;
@@ -240,6 +241,12 @@ impl Scratch {
             return Err(ScratchError::TooLarge { id: *id, bytes, max });
         }
         self.odb.read(to_oid(id)).map_err(|error| read_error(*id, &error))
+    }
+
+    /// The content of a file, or the target of a link, of at most `max_bytes`.
+    pub fn blob(&self, id: &ObjectId, max_bytes: u64) -> Result<Vec<u8>, ScratchError> {
+        self.read_bounded(id, ObjectKind::Blob, max_bytes)
+            .map(|object| object.data().to_vec())
     }
 
     /// Calls `visit` for each entry of a tree.

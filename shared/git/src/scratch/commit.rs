@@ -7,9 +7,6 @@ use super::{Scratch, ScratchError};
 use crate::identity::Signature;
 use crate::object::ObjectKind;
 
-/// Characters of a subject that are kept.
-const MAX_SUBJECT_CHARS: usize = 200;
-
 /// What a commit says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitInfo {
@@ -19,8 +16,15 @@ pub struct CommitInfo {
     pub parents: Vec<CommitId>,
     /// Seconds since 1970 of the committer's time, where it can be read.
     pub committed_at: Option<i64>,
-    /// The first line of the message, at most 200 characters; bytes that are not UTF-8 are replaced.
-    pub subject: String,
+    /// The whole message; bytes that are not UTF-8 are replaced.
+    pub message: String,
+}
+
+impl CommitInfo {
+    /// The first line of the message.
+    pub fn subject(&self) -> &str {
+        self.message.lines().next().unwrap_or_default()
+    }
 }
 
 impl Scratch {
@@ -77,12 +81,11 @@ fn parse(content: &[u8]) -> Option<CommitInfo> {
         headers.next();
     }
     let committer = headers.find_map(|line| line.strip_prefix(b"committer "));
-    let subject = message.lines().next().unwrap_or_default().to_str_lossy();
     Some(CommitInfo {
         tree,
         parents,
         committed_at: committer.and_then(seconds),
-        subject: subject.chars().take(MAX_SUBJECT_CHARS).collect(),
+        message: message.to_str_lossy().into_owned(),
     })
 }
 
@@ -114,10 +117,10 @@ mod tests {
         assert_eq!(info.tree, TreeId::EMPTY_TREE);
         assert_eq!(info.parents.len(), 2);
         assert_eq!(info.committed_at, Some(7));
-        assert_eq!(info.subject, "One");
+        assert_eq!(info.subject(), "One");
         let bare = parse(TREE.as_bytes()).unwrap();
         assert_eq!(
-            (bare.parents.len(), bare.committed_at, bare.subject.as_str()),
+            (bare.parents.len(), bare.committed_at, bare.subject()),
             (0, None, "")
         );
     }

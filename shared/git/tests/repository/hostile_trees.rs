@@ -6,6 +6,9 @@ use mayfly_protocol::{ErrorCode, InvalidPath, ObjectId, TreeId};
 
 use crate::support::{GitRepo, add_tree, scratch, scratch_of, some_blob, tree_bytes};
 
+/// An entry as [`add_tree`] takes it.
+type Entry<'a> = (&'a str, &'a [u8], ObjectId);
+
 fn check(scratch: &Scratch, tree: &TreeId) -> Result<TreeStats, TreeCheckError> {
     scratch.check_tree(tree, &TreeLimits::default())
 }
@@ -140,7 +143,7 @@ fn modes_ids_and_bytes_that_git_does_not_write() {
 fn order_and_duplicates() {
     let scratch = scratch();
     let (file, folder) = (some_blob(), TreeId::EMPTY_TREE);
-    let cases: &[(&[(&str, &[u8], ObjectId)], TreeFault)] = &[
+    let cases: &[(&[Entry<'_>], TreeFault)] = &[
         (
             &[("100644", b"b", file), ("100644", b"a", file)],
             TreeFault::Order,

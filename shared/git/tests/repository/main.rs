@@ -1,6 +1,18 @@
 //! The repository half against the git program: the same trees, ids and packs, and hostile input.
 
-mod support;
-
+#[cfg(test)]
+mod diffs;
+#[cfg(test)]
+mod files;
+#[cfg(test)]
+mod history;
+#[cfg(test)]
 mod hostile_trees;
+#[cfg(test)]
+mod merges;
+#[cfg(test)]
 mod packs;
+#[cfg(test)]
+mod patches;
+#[cfg(test)]
+mod support;

@@ -99,7 +99,7 @@ fn packs_are_usable_at_once_and_may_come_twice() {
     scratch.add_pack(&pack).unwrap();
     assert_eq!(scratch.commit_tree(&second).unwrap(), repo.id("HEAD^{tree}"));
     let info = scratch.commit_info(&second).unwrap();
-    assert_eq!((info.parents, info.subject.as_str()), (vec![first], "second"));
+    assert_eq!((info.subject(), &info.parents), ("second", &vec![first]));
     assert_eq!(info.committed_at, Some(1_700_000_000));
 }
 

@@ -10,15 +10,15 @@ use mayfly_protocol::{CommitId, ObjectId, TreeId};
 use tempfile::TempDir;
 
 /// The date of every commit in these tests.
-pub const DATE: &str = "1700000000 +0100";
+pub(crate) const DATE: &str = "1700000000 +0100";
 
 /// A repository with a working tree, made by git.
-pub struct GitRepo {
-    pub dir: TempDir,
+pub(crate) struct GitRepo {
+    pub(crate) dir: TempDir,
 }
 
 impl GitRepo {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let repo = Self {
             dir: tempfile::tempdir().unwrap(),
         };
@@ -26,16 +26,16 @@ impl GitRepo {
         repo
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// Runs git, which must succeed, and gives its trimmed output.
-    pub fn git(&self, args: &[&str]) -> String {
+    pub(crate) fn git(&self, args: &[&str]) -> String {
         self.git_with(args, b"")
     }
 
-    pub fn git_with(&self, args: &[&str], stdin: &[u8]) -> String {
+    pub(crate) fn git_with(&self, args: &[&str], stdin: &[u8]) -> String {
         let output = self.try_git(args, stdin);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "git {args:?}: {errors}");
@@ -43,7 +43,7 @@ impl GitRepo {
     }
 
     /// The output of a git command as it is, such as a diff.
-    pub fn git_raw(&self, args: &[&str]) -> Vec<u8> {
+    pub(crate) fn git_raw(&self, args: &[&str]) -> Vec<u8> {
         let output = self.try_git(args, b"");
         assert!(
             output.status.success(),
@@ -54,7 +54,7 @@ impl GitRepo {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the tests compare with the git program")]
-    pub fn try_git(&self, args: &[&str], stdin: &[u8]) -> Output {
+    pub(crate) fn try_git(&self, args: &[&str], stdin: &[u8]) -> Output {
         let mut child = Command::new("git")
             .args(args)
             .current_dir(self.path())
@@ -87,36 +87,36 @@ impl GitRepo {
         output
     }
 
-    pub fn write(&self, path: &str, content: &[u8]) {
+    pub(crate) fn write(&self, path: &str, content: &[u8]) {
         let file = self.path().join(path);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, content).unwrap();
     }
 
-    pub fn commit_all(&self, message: &str) -> CommitId {
+    pub(crate) fn commit_all(&self, message: &str) -> CommitId {
         self.git(&["add", "-A"]);
         self.git(&["commit", "-q", "--allow-empty", "-m", message]);
         self.id("HEAD")
     }
 
-    pub fn id(&self, name: &str) -> ObjectId {
+    pub(crate) fn id(&self, name: &str) -> ObjectId {
         self.git(&["rev-parse", "--verify", name]).parse().unwrap()
     }
 
     /// The tree of everything in the working tree.
-    pub fn worktree(&self) -> TreeId {
+    pub(crate) fn worktree(&self) -> TreeId {
         self.git(&["add", "-A"]);
         self.git(&["write-tree"]).parse().unwrap()
     }
 
     /// All objects of the repository, referenced or not, in one pack.
-    pub fn pack_all(&self) -> PackFiles {
+    pub(crate) fn pack_all(&self) -> PackFiles {
         let list = self.git(&["cat-file", "--batch-all-objects", "--batch-check=%(objectname)"]);
         self.pack_list(&format!("{list}\n"))
     }
 
     /// These objects in one pack.
-    pub fn pack(&self, ids: &[ObjectId]) -> PackFiles {
+    pub(crate) fn pack(&self, ids: &[ObjectId]) -> PackFiles {
         self.pack_list(&ids.iter().map(|id| format!("{id}\n")).collect::<String>())
     }
 
@@ -128,7 +128,7 @@ impl GitRepo {
     }
 
     /// The commit and all its trees, as [`Scratch::write_trees_pack`] gives them.
-    pub fn commit_and_trees(&self, commit: &CommitId) -> Vec<ObjectId> {
+    pub(crate) fn commit_and_trees(&self, commit: &CommitId) -> Vec<ObjectId> {
         let listed = self.git(&["ls-tree", "-r", "-t", &commit.to_string()]);
         let trees = listed
             .lines()
@@ -139,7 +139,7 @@ impl GitRepo {
     }
 }
 
-pub fn pack_files(folder: &Path, hash: &str) -> PackFiles {
+pub(crate) fn pack_files(folder: &Path, hash: &str) -> PackFiles {
     let file = |suffix| folder.join(format!("pack-{hash}.{suffix}"));
     let (pack, index): (PathBuf, PathBuf) = (file("pack"), file("idx"));
     let head = std::fs::read(&pack).unwrap();
@@ -154,9 +154,9 @@ pub fn pack_files(folder: &Path, hash: &str) -> PackFiles {
 }
 
 /// A scratch repository in a folder that goes with it.
-pub struct TestScratch {
-    pub scratch: Scratch,
-    pub dir: TempDir,
+pub(crate) struct TestScratch {
+    pub(crate) scratch: Scratch,
+    _dir: TempDir,
 }
 
 impl std::ops::Deref for TestScratch {
@@ -166,39 +166,39 @@ impl std::ops::Deref for TestScratch {
     }
 }
 
-pub fn scratch() -> TestScratch {
+pub(crate) fn scratch() -> TestScratch {
     scratch_with(ScratchLimits::default())
 }
 
-pub fn scratch_with(limits: ScratchLimits) -> TestScratch {
+pub(crate) fn scratch_with(limits: ScratchLimits) -> TestScratch {
     let dir = tempfile::tempdir().unwrap();
     TestScratch {
         scratch: Scratch::create(&dir.path().join("scratch"), limits).unwrap(),
-        dir,
+        _dir: dir,
     }
 }
 
 /// A scratch repository with everything that a repository has.
-pub fn scratch_of(repo: &GitRepo) -> TestScratch {
+pub(crate) fn scratch_of(repo: &GitRepo) -> TestScratch {
     let scratch = scratch();
     scratch.add_pack(&repo.pack_all()).unwrap();
     scratch
 }
 
 /// The bytes of a tree with these entries (mode as it is to be written, name, id), in this order.
-pub fn tree_bytes(entries: &[(&str, &[u8], ObjectId)]) -> Vec<u8> {
+pub(crate) fn tree_bytes(entries: &[(&str, &[u8], ObjectId)]) -> Vec<u8> {
     let parts = entries
         .iter()
         .map(|(mode, name, id)| [mode.as_bytes(), b" ", name, b"\0", id.as_bytes()].concat());
     parts.collect::<Vec<_>>().concat()
 }
 
-pub fn add_tree(scratch: &Scratch, entries: &[(&str, &[u8], ObjectId)]) -> TreeId {
+pub(crate) fn add_tree(scratch: &Scratch, entries: &[(&str, &[u8], ObjectId)]) -> TreeId {
     scratch
         .add_object(ObjectKind::Tree, &tree_bytes(entries))
         .unwrap()
 }
 
-pub fn some_blob() -> ObjectId {
+pub(crate) fn some_blob() -> ObjectId {
     "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391".parse().unwrap()
 }
