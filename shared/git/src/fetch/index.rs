@@ -47,7 +47,11 @@ impl IndexJob {
         let mut index_out = Noting::new(index.reopen().map_err(FetchError::from_disk)?);
         let written = gix_pack::index::write_data_iter_to_stream(
             gix_pack::index::Version::default(),
-            || open_pack(pack.path(), self.counters.clone()),
+            || {
+                // The pack is complete: the second pass resolves its deltas.
+                let opened = Pack::at(pack.path(), SHA1).map_err(io::Error::other)?;
+                Ok((resolver(self.counters.clone()), opened))
+            },
             &mut entries,
             None,
             &mut gix_utils::progress::Discard,
@@ -105,30 +109,17 @@ fn alloc_limit(limits: &TransferLimits, counters: &Counters) -> usize {
     largest.max(objects.saturating_mul(2 * BOOKKEEPING_BYTES))
 }
 
+/// The pack as a file in memory.
 type Pack = data::File<gix_pack::MMap>;
 
-/// Opens the pack, now complete, for the second pass, in which deltas are resolved.
-fn open_pack(
-    path: &Path,
+/// Gives the bytes of an entry, and counts the entries that are resolved.
+fn resolver(
     counters: Arc<Counters>,
-) -> io::Result<(
-    impl for<'p> Fn(data::EntryRange, &'p Pack) -> Option<&'p [u8]> + Send + Clone,
-    Pack,
-)> {
-    let pack = Pack::at(path, SHA1).map_err(io::Error::other)?;
-    let resolve = counting(move |range, pack: &Pack| {
+) -> impl for<'p> Fn(data::EntryRange, &'p Pack) -> Option<&'p [u8]> + Send + Clone {
+    move |range, pack: &Pack| {
         counters.resolved.fetch_add(1, Ordering::Relaxed);
         pack.entry_slice(range)
-    });
-    Ok((resolve, pack))
-}
-
-/// Tells the compiler that the bytes live as long as the pack.
-fn counting<F>(resolve: F) -> F
-where
-    F: for<'p> Fn(data::EntryRange, &'p Pack) -> Option<&'p [u8]> + Send + Clone,
-{
-    resolve
+    }
 }
 
 /// Gives both files their names; if the second cannot get its own, the first goes too.

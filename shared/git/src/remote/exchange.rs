@@ -62,6 +62,12 @@ impl Exchange {
         }
     }
 
+    /// The same conversation, to be ended by another token.
+    pub(crate) fn cancelled_by(self, cancel: &CancellationToken) -> Self {
+        let cancel = cancel.clone();
+        Self { cancel, ..self }
+    }
+
     pub(crate) fn remote(&self) -> &Remote {
         &self.remote
     }
