@@ -6,12 +6,19 @@ mod setup;
 
 use std::num::NonZeroU32;
 
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::response::Redirect;
+use axum::routing::get;
 use mayfly_git::fetch::{FetchProgress, FetchRequest};
 use mayfly_git::refs::ls_refs;
 use mayfly_git::remote::TransferLimits;
+use mayfly_git_server::{GitServerConfig, Permission, router};
 use mayfly_protocol::ErrorCode;
+use mayfly_testkit::git;
 use mayfly_testkit::git_host::{Fault, GitHost, On};
 use mayfly_testkit::repo::TestRepo;
+use mayfly_testkit::server::TestServer;
 use setup::{Judge, Run, client, commit, files, remote};
 use tokio_util::sync::CancellationToken;
 
@@ -253,6 +260,44 @@ async fn refs_are_listed_without_a_fetch() {
         assert_eq!(names, ["refs/heads/feature/x", "refs/heads/main", "refs/tags/v1"]);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_remote_that_is_shallow_itself_tells_its_boundary() {
+    let repo = TestRepo::sample();
+    let tip = repo.history(5);
+    let host = host_with(&repo);
+    let source = format!("file://{}", host.root().join("r.git").display());
+    let clone = ["clone", "--quiet", "--bare", "--depth=2", &source, "shallow.git"];
+    git::stdout(git::command(host.root()).args(clone));
+    let boundary = repo.rev_parse("HEAD~1");
+    with_both_protocols(&host, async || {
+        let run = Run::of(&host, "shallow");
+        let fetched = run.fetch().await.unwrap();
+        assert_eq!(fetched.shallow, [commit(&boundary)]);
+        assert_eq!(Judge::new().take(&fetched).check(commit(&tip)), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_repository_that_has_moved_within_its_host_is_followed() {
+    let host = host_with(&TestRepo::sample());
+    let moved = async |State(to): State<String>, RawQuery(query): RawQuery| {
+        Redirect::permanent(&format!("{to}/info/refs?{}", query.unwrap_or_default()))
+    };
+    let config = GitServerConfig {
+        root: host.root().to_owned(),
+        tokens: Vec::new(),
+        anonymous: Permission::Read,
+    };
+    let old = Router::new()
+        .route("/old/info/refs", get(moved))
+        .with_state("/r.git".to_owned());
+    let server = TestServer::http(old.fallback_service(router(config)));
+    let run = Run::at(&format!("{}/old", server.origin()), None);
+    let fetched = run.fetch().await.unwrap();
+    assert!(fetched.pack.is_some());
 }
 
 #[tokio::test]

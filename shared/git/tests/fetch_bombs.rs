@@ -11,6 +11,7 @@ use gix_zlib::Compression;
 use gix_zlib::stream::deflate;
 use mayfly_git::fetch::FetchError;
 use mayfly_protocol::ErrorCode;
+use mayfly_testkit::git;
 use mayfly_testkit::git_host::{Fault, GitHost, On};
 use mayfly_testkit::repo::TestRepo;
 use setup::Run;
@@ -130,9 +131,16 @@ async fn a_well_formed_pack_passes() {
     let mut pack = Pack::new();
     let base = pack.blob(b"content");
     pack.delta(base, &repeat(7, 3));
+    let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
+    hasher.update(b"blob 7\0content");
+    let id = hasher.try_finalize().unwrap();
+    let by_id = repeat(7, 2);
+    pack.entry(7, by_id.len() as u64, id.as_slice(), &by_id);
     let host = host_with(&pack.finish());
     let run = Run::of(&host, "r");
-    assert_eq!(run.fetch().await.unwrap().pack.unwrap().objects, 2);
+    let pack = run.fetch().await.unwrap().pack.unwrap();
+    assert_eq!(pack.objects, 3);
+    git::stdout(git::command(run.into.path()).arg("verify-pack").arg(pack.index));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use gix_pack::data::entry::Header;
 use gix_pack::data::{self, input};
 use gix_zlib::{Decompress, FlushDecompress, Status};
@@ -18,6 +19,9 @@ use crate::remote::TransferLimits;
 const SCRATCH_BYTES: usize = 32 * 1024;
 /// The most bytes of the two sizes that a delta begins with.
 const DELTA_SIZES_BYTES: usize = 20;
+/// The most bytes of an entry's header: two sizes of ten bytes at most, or a size and an id.
+const MAX_HEADER_BYTES: usize = 32;
+const SHA1: gix_hash::Kind = gix_hash::Kind::Sha1;
 /// The deepest chain that the indexing library can count.
 const MAX_COUNTED_DEPTH: u64 = u16::MAX as u64;
 
@@ -113,17 +117,25 @@ impl<W: Write> Entries<W> {
         })
     }
 
-    fn header(&mut self, start: u64) -> Result<(data::Entry, Vec<u8>), FetchError> {
+    /// Reads the header of an entry, and gives its bytes too.
+    fn header(&mut self, start: u64) -> Result<(data::Entry, Bytes), FetchError> {
+        let damaged = || bad("the header of an object is damaged");
+        let piece = self.input.available()?;
+        if piece.len() >= MAX_HEADER_BYTES {
+            let entry = data::Entry::from_bytes(&piece, start, SHA1).map_err(|_| damaged())?;
+            let header = piece.slice(..entry.header_size());
+            self.input.take(header.len())?;
+            return Ok((entry, header));
+        }
+        // It may go on in the next piece.
         let mut reader = HeaderReader {
             input: &mut self.input,
-            bytes: Vec::with_capacity(32),
+            bytes: Vec::with_capacity(MAX_HEADER_BYTES),
             failure: None,
         };
-        match data::Entry::from_read(&mut reader, start, gix_hash::Kind::Sha1.len_in_bytes()) {
-            Ok(entry) => Ok((entry, reader.bytes)),
-            Err(_) => Err(reader
-                .failure
-                .unwrap_or(bad("the header of an object is damaged"))),
+        match data::Entry::from_read(&mut reader, start, SHA1.len_in_bytes()) {
+            Ok(entry) => Ok((entry, reader.bytes.into())),
+            Err(_) => Err(reader.failure.unwrap_or_else(damaged)),
         }
     }
 

@@ -106,3 +106,19 @@ impl FetchError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        for (kind, code) in [
+            (io::ErrorKind::StorageFull, ErrorCode::DiskFull),
+            (io::ErrorKind::QuotaExceeded, ErrorCode::DiskFull),
+            (io::ErrorKind::PermissionDenied, ErrorCode::Internal),
+        ] {
+            assert_eq!(FetchError::from_disk(kind.into()).code(), code);
+        }
+    }
+}
