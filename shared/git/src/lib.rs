@@ -13,6 +13,7 @@ mod inflate;
 pub mod merge;
 pub mod object;
 pub mod pack;
+pub mod pack_reader;
 pub mod push;
 pub mod refs;
 pub mod remote;

@@ -11,8 +11,12 @@ mod hostile_trees;
 #[cfg(test)]
 mod merges;
 #[cfg(test)]
+mod pack_reading;
+#[cfg(test)]
 mod packs;
 #[cfg(test)]
 mod patches;
+#[cfg(test)]
+mod patches_damaged;
 #[cfg(test)]
 mod support;
