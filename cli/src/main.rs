@@ -1,1 +1,95 @@
-fn main() {}
+//! The one binary, `mayfly`: each role of the fleet is a command of it.
+//!
+//! Here the configuration is read, once, and handed on as typed values; nothing else in the workspace reads the environment.
+
+mod args;
+mod bench;
+mod client;
+mod demo;
+mod secret;
+mod signal;
+mod up;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Mayfly: a fleet of one-job git workers behind a gateway.
+#[derive(Debug, Parser)]
+#[command(name = "mayfly", version, about, long_about = None)]
+struct Cli {
+    #[command(flatten)]
+    log: args::LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway and a supervised fleet of workers on this machine.
+    Up(up::UpArgs),
+    /// Run the whole product once against a real git repository made for it, and show what happened.
+    Demo(demo::DemoArgs),
+    /// Measure Mayfly against what one would use instead.
+    Bench(bench::BenchArgs),
+    /// Run the gateway.
+    Gateway(args::GatewayArgs),
+    /// Run one git worker: it takes one job, and exits.
+    GitWorker(args::GitWorkerArgs),
+    /// Run one code worker: it takes one job, and exits.
+    CodeWorker(args::CodeWorkerArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let is_quiet = matches!(cli.command, Command::Demo(_));
+    mayfly_telemetry::logging::init(cli.log.format.into(), cli.log.filter(is_quiet))?;
+    std::panic::set_hook(Box::new(log_panic));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cli.command.threads())
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Up(args) => up::command(args).await,
+            Command::Demo(args) => demo::command(args).await,
+            Command::Bench(args) => bench::command(args).await,
+            Command::Gateway(args) => up::gateway_command(args).await,
+            Command::GitWorker(args) => worker::git_worker(args).await,
+            Command::CodeWorker(args) => worker::code_worker(args).await,
+        }
+    });
+    // A job that ignores its cancellation may still hold a blocking thread, which nobody waits for any more.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Logs where a panic happened. Its text is left out: it may quote what a job was given, and so a secret.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(
+        place,
+        "a part of this process panicked; this is a defect of Mayfly"
+    );
+}
+
+impl Command {
+    /// Async threads: a worker has one job, and its heavy work is done on blocking threads.
+    fn threads(&self) -> usize {
+        match self {
+            Self::GitWorker(_) | Self::CodeWorker(_) => 2,
+            _ => std::thread::available_parallelism().map_or(2, usize::from),
+        }
+    }
+}

@@ -1,1 +1,80 @@
-//! Placeholder line replaced by the crate's own first commit.
+//! The git worker: clone, create a branch, apply changes, commit and push; a file each under [`job`].
+//!
+//! Every job goes the same way: load the session, work on objects in a scratch folder, upload new packs, swap the manifest.
+//! This crate must not know the gateway, nor another worker.
+
+mod config;
+mod failure;
+mod job;
+mod message;
+mod publish;
+mod receive;
+mod workspace;
+
+use std::sync::Arc;
+
+use mayfly_http::GuardedClient;
+use mayfly_naming::Namer;
+use mayfly_protocol::{Failure, Job, JobKind, Source};
+use mayfly_session::SessionStore;
+use mayfly_storage::ObjectStore;
+use mayfly_worker::{JobContext, JobRunner};
+
+pub use config::{GitLimits, GitWorkerConfig, Identity};
+
+/// Does the four git jobs.
+#[derive(Debug)]
+pub struct GitWorker {
+    config: GitWorkerConfig,
+    storage: Arc<dyn ObjectStore>,
+    client: GuardedClient,
+    namer: Namer,
+}
+
+impl GitWorker {
+    /// A worker that keeps sessions in `storage`, reaches git hosts through `client` and asks `namer` for names.
+    pub fn new(
+        config: GitWorkerConfig,
+        storage: Arc<dyn ObjectStore>,
+        client: GuardedClient,
+        namer: Namer,
+    ) -> Self {
+        Self {
+            config,
+            storage,
+            client,
+            namer,
+        }
+    }
+
+    fn sessions(&self, context: &JobContext) -> SessionStore {
+        SessionStore::new(Arc::clone(&self.storage), context.tenant.clone())
+    }
+}
+
+#[async_trait::async_trait]
+impl JobRunner for GitWorker {
+    fn source(&self) -> Source {
+        Source::GitWorker
+    }
+
+    fn kinds(&self) -> &'static [JobKind] {
+        &[
+            JobKind::CloneRepository,
+            JobKind::CreateBranch,
+            JobKind::CommitAndPush,
+            JobKind::ApplyChanges,
+        ]
+    }
+
+    async fn run(&self, job: Job, context: JobContext) -> Result<serde_json::Value, Failure> {
+        let outcome = match job {
+            Job::CloneRepository(job) => Box::pin(job::clone_repository::run(self, job, &context)).await,
+            Job::CreateBranch(job) => Box::pin(job::create_branch::run(self, job, &context)).await,
+            Job::CommitAndPush(job) => Box::pin(job::commit_and_push::run(self, job, &context)).await,
+            Job::ApplyChanges(job) => Box::pin(job::apply_changes::run(self, job, &context)).await,
+            Job::CodeOperation(_) => Err(failure::not_a_git_job()),
+        };
+        outcome.map_err(failure::JobError::into_failure)
+    }
+}

@@ -1,1 +1,14 @@
-//! Placeholder line replaced by the crate's own first commit.
+//! Sessions in object storage: a small manifest that is replaced by compare-and-swap, and immutable git packs.
+//!
+//! A session *is* git objects. Its [`Manifest`] names the packs that hold them, the head, and the tree that is the workspace.
+//! The order of a save is packs first, then the manifest, so that whoever dies in between leaves the old session whole.
+//!
+//! This crate must not know HTTP, jobs' logic or git hosts. It moves packs as files and reads single objects by range.
+
+mod key;
+mod manifest;
+mod packs;
+mod store;
+
+pub use manifest::{Fetched, HistoryEntry, Intent, Manifest, PackEntry, PackKind, PackScope};
+pub use store::{LoadError, SaveError, Session, SessionStore};

@@ -1,0 +1,300 @@
+//! The settings of every role, as environment variables and flags.
+//!
+//! Secrets are not here: they have no flags, see [`crate::secret`].
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use mayfly_http::{GuardedClient, HostPattern, HttpPolicy};
+use mayfly_storage::{StorageOptions, StorageUrl};
+
+/// How the log looks.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LogArgs {
+    /// Form of the log on standard error.
+    #[arg(
+        long = "log-format",
+        env = "LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        global = true
+    )]
+    pub(crate) format: LogFormat,
+    /// What is logged, in the syntax of RUST_LOG; `info` by default, `warn` for the demo.
+    #[arg(long = "log", env = "RUST_LOG", global = true)]
+    filter: Option<String>,
+}
+
+impl LogArgs {
+    pub(crate) fn filter(&self, quiet: bool) -> &str {
+        self.filter
+            .as_deref()
+            .unwrap_or(if quiet { "warn" } else { "info" })
+    }
+}
+
+/// The forms of the log.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl From<LogFormat> for mayfly_telemetry::logging::LogFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// What every worker is told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WorkerArgs {
+    /// Address to listen on.
+    #[arg(long, env = "HOST", default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    /// Folder for scratch files; everything in it is removed after the job.
+    #[arg(long, env = "TMP_DIR", default_value = "/tmp")]
+    pub(crate) tmp_dir: PathBuf,
+    /// Seconds that a job may take.
+    #[arg(long, env = "JOB_TIMEOUT_SECS", default_value = "1800", value_parser = seconds)]
+    pub(crate) job_timeout: Duration,
+    /// Seconds that a running job gets to end after SIGTERM.
+    #[arg(long, env = "DRAIN_GRACE_SECS", default_value = "30", value_parser = seconds)]
+    pub(crate) drain_grace: Duration,
+    /// Print `listening on ADDRESS` on standard output as soon as jobs are taken.
+    #[arg(long)]
+    pub(crate) announce: bool,
+    /// Drain and exit when standard input ends.
+    #[arg(long)]
+    pub(crate) exit_with_parent: bool,
+}
+
+/// A git worker.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GitWorkerArgs {
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, env = "PORT", default_value = "5002")]
+    pub(crate) port: u16,
+    #[command(flatten)]
+    pub(crate) worker: WorkerArgs,
+    /// Where sessions are kept: `file:///folder` or `s3://bucket/prefix`.
+    #[arg(long, env = "STORAGE_URL")]
+    pub(crate) storage_url: StorageUrl,
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
+    #[command(flatten)]
+    pub(crate) git: GitArgs,
+}
+
+/// How object storage is reached, beside the AWS SDK's own variables.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StorageArgs {
+    /// File of certificate authorities (PEM) that S3 is trusted by, in place of the system's.
+    #[arg(long, env = "AWS_CA_BUNDLE")]
+    aws_ca_bundle: Option<PathBuf>,
+}
+
+impl StorageArgs {
+    pub(crate) fn options(&self) -> StorageOptions {
+        let mut options = StorageOptions::default();
+        options.s3.ca_bundle.clone_from(&self.aws_ca_bundle);
+        options
+    }
+
+    /// The same settings as environment variables, for workers that this process starts.
+    pub(crate) fn to_environment(&self) -> Option<(OsString, OsString)> {
+        self.aws_ca_bundle
+            .as_ref()
+            .map(|file| ("AWS_CA_BUNDLE".into(), file.into()))
+    }
+}
+
+/// A code worker.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CodeWorkerArgs {
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, env = "PORT", default_value = "3001")]
+    pub(crate) port: u16,
+    #[command(flatten)]
+    pub(crate) worker: WorkerArgs,
+}
+
+/// How git hosts and LLMs are reached, and what is taken from them. The same for one worker and for a fleet of them.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GitArgs {
+    /// Git hosts that may be reached, as `host`, `host:port` or `*.domain`, separated by commas; all public ones when empty.
+    #[arg(long, env = "ALLOWED_GIT_HOSTS", value_delimiter = ',')]
+    pub(crate) allowed_git_hosts: Vec<HostPattern>,
+    /// Allow git hosts on private and loopback addresses, and plain http.
+    #[arg(long, env = "ALLOW_PRIVATE_GIT_HOSTS", num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    pub(crate) allow_private_git_hosts: bool,
+    /// File of further certificate authorities (PEM), beside the system's.
+    #[arg(long, env = "EXTRA_CA_FILE")]
+    pub(crate) extra_ca_file: Option<PathBuf>,
+    /// Seconds without a byte after which a transfer is given up.
+    #[arg(long, env = "TRANSFER_IDLE_SECS", default_value = "30", value_parser = seconds)]
+    pub(crate) transfer_idle: Duration,
+    /// Bytes that one fetch may bring.
+    #[arg(long, env = "MAX_REPOSITORY_BYTES", default_value = "4294967296")]
+    pub(crate) max_repository_bytes: u64,
+    /// Bytes of the largest object that one fetch may bring.
+    #[arg(long, env = "MAX_OBJECT_BYTES", default_value = "536870912")]
+    pub(crate) max_object_bytes: u64,
+    /// Name of the committer, and of the author where a job names none.
+    #[arg(long, env = "COMMIT_NAME", default_value = "Mayfly")]
+    pub(crate) commit_name: String,
+    /// E-mail address of the same.
+    #[arg(long, env = "COMMIT_EMAIL", default_value = "mayfly@noreply.invalid")]
+    pub(crate) commit_email: String,
+    #[command(flatten)]
+    pub(crate) llm: LlmArgs,
+}
+
+/// The LLM that writes names and messages. Its key is ANTHROPIC_API_KEY or OPENAI_API_KEY.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LlmArgs {
+    /// Which API the LLM speaks.
+    #[arg(long, env = "LLM_PROVIDER", value_enum, default_value = "anthropic")]
+    pub(crate) llm_provider: LlmProvider,
+    /// Model that is asked; the provider's default when absent.
+    #[arg(long, env = "LLM_MODEL")]
+    pub(crate) llm_model: Option<String>,
+    /// Base URL of the Anthropic Messages API.
+    #[arg(long, env = "ANTHROPIC_BASE_URL", default_value = "https://api.anthropic.com")]
+    pub(crate) anthropic_base_url: url::Url,
+    /// Base URL of an OpenAI-compatible server.
+    #[arg(long, env = "OPENAI_BASE_URL", default_value = "https://api.openai.com/v1")]
+    pub(crate) openai_base_url: url::Url,
+    /// Seconds that the LLM may take before a name or message is made by rule.
+    #[arg(long, env = "LLM_TIMEOUT_SECS", default_value = "20", value_parser = seconds)]
+    pub(crate) llm_timeout: Duration,
+}
+
+/// The APIs that an LLM can speak.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LlmProvider {
+    /// Anthropic's Messages API.
+    Anthropic,
+    /// OpenAI's chat completions, as many servers speak them.
+    Openai,
+}
+
+/// The gateway.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GatewayArgs {
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, env = "PORT", default_value = "8080")]
+    pub(crate) port: u16,
+    /// Address to listen on.
+    #[arg(long, env = "HOST", default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    /// Git workers: `http://host:port,…`, or `dns://tasks.git-worker:5002`.
+    #[arg(long, env = "GIT_WORKERS")]
+    pub(crate) git_workers: Option<String>,
+    /// Code workers, in the same form.
+    #[arg(long, env = "CODE_WORKERS")]
+    pub(crate) code_workers: Option<String>,
+    #[command(flatten)]
+    pub(crate) queue: QueueArgs,
+}
+
+/// How long jobs may wait, and how many.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct QueueArgs {
+    /// Jobs that may wait for a worker.
+    #[arg(long, env = "QUEUE_CAPACITY", default_value = "1000")]
+    pub(crate) queue_capacity: usize,
+    /// Seconds that a job may wait for a worker.
+    #[arg(long, env = "QUEUE_TIMEOUT_SECS", default_value = "60", value_parser = seconds)]
+    pub(crate) queue_timeout: Duration,
+}
+
+/// Parses seconds, with or without a fraction.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let value: f64 = text
+        .parse()
+        .map_err(|_| "is not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(value).map_err(|_| "is not a number of seconds from 0".to_owned())
+}
+
+impl GitArgs {
+    /// The guard for git hosts.
+    pub(crate) fn git_client(&self) -> anyhow::Result<GuardedClient> {
+        let policy = HttpPolicy {
+            allowed_hosts: self.allowed_git_hosts.clone(),
+            allow_private: self.allow_private_git_hosts,
+            extra_ca_pem: self.extra_ca()?,
+            idle_timeout: self.transfer_idle,
+            ..HttpPolicy::default()
+        };
+        GuardedClient::new(policy).context("the client for git hosts could not be made")
+    }
+
+    /// The client for the LLM, whose address the operator chose: it may be private.
+    pub(crate) fn llm_client(&self) -> anyhow::Result<GuardedClient> {
+        let policy = HttpPolicy {
+            allow_private: true,
+            extra_ca_pem: self.extra_ca()?,
+            ..HttpPolicy::default()
+        };
+        GuardedClient::new(policy).context("the client for the LLM could not be made")
+    }
+
+    fn extra_ca(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        let read = |file: &PathBuf| {
+            std::fs::read(file)
+                .with_context(|| format!("EXTRA_CA_FILE names {}, which cannot be read", file.display()))
+        };
+        self.extra_ca_file.as_ref().map(read).transpose()
+    }
+
+    /// The same settings as environment variables, for workers that this process starts.
+    pub(crate) fn to_environment(&self) -> Vec<(OsString, OsString)> {
+        let hosts: Vec<String> = self.allowed_git_hosts.iter().map(ToString::to_string).collect();
+        let llm = &self.llm;
+        let provider = match llm.llm_provider {
+            LlmProvider::Anthropic => "anthropic",
+            LlmProvider::Openai => "openai",
+        };
+        let mut pairs: Vec<(OsString, OsString)> = [
+            ("ALLOWED_GIT_HOSTS", hosts.join(",")),
+            (
+                "ALLOW_PRIVATE_GIT_HOSTS",
+                self.allow_private_git_hosts.to_string(),
+            ),
+            ("TRANSFER_IDLE_SECS", self.transfer_idle.as_secs_f64().to_string()),
+            ("MAX_REPOSITORY_BYTES", self.max_repository_bytes.to_string()),
+            ("MAX_OBJECT_BYTES", self.max_object_bytes.to_string()),
+            ("COMMIT_NAME", self.commit_name.clone()),
+            ("COMMIT_EMAIL", self.commit_email.clone()),
+            ("LLM_PROVIDER", provider.to_owned()),
+            ("ANTHROPIC_BASE_URL", llm.anthropic_base_url.to_string()),
+            ("OPENAI_BASE_URL", llm.openai_base_url.to_string()),
+            ("LLM_TIMEOUT_SECS", llm.llm_timeout.as_secs_f64().to_string()),
+        ]
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+        pairs.extend(
+            llm.llm_model
+                .as_ref()
+                .map(|model| ("LLM_MODEL".into(), model.into())),
+        );
+        pairs.extend(
+            self.extra_ca_file
+                .as_ref()
+                .map(|file| ("EXTRA_CA_FILE".into(), file.into())),
+        );
+        pairs
+    }
+}

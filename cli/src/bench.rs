@@ -1,0 +1,31 @@
+//! `mayfly bench`: measures Mayfly against what one would use instead, in alternation in one run.
+
+mod alternate;
+mod measure;
+mod sessions;
+mod table;
+
+use clap::{Args, Subcommand};
+
+/// What is measured.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Jobs of one session, against the git CLI and an archive of the whole workspace.
+    Sessions(sessions::SessionsArgs),
+    /// Run one command, and print what it used, as JSON, on standard error's last line.
+    #[command(hide = true)]
+    Measure(measure::MeasureArgs),
+}
+
+pub(crate) async fn command(args: BenchArgs) -> anyhow::Result<()> {
+    match args.what {
+        What::Sessions(args) => sessions::command(args).await,
+        What::Measure(args) => measure::command(&args),
+    }
+}

@@ -1,0 +1,281 @@
+//! `mayfly up`: a gateway and a supervised fleet on this machine; and `mayfly gateway`, which is a gateway alone.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use mayfly_gateway::{GatewayConfig, LocalFleet, Supervisor, SupervisorConfig, WorkerKind, WorkerSource};
+use mayfly_protocol::{JobId, SecretString};
+use mayfly_storage::StorageUrl;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::args::{GatewayArgs, GitArgs, QueueArgs, StorageArgs};
+use crate::{secret, signal};
+
+/// How long the fleet may take until a worker is ready.
+const READY: Duration = Duration::from_secs(30);
+/// Between two looks at whether it is.
+const READY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Settings of a whole fleet.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UpArgs {
+    /// Port that the gateway listens on, on loopback; 0 takes a free one.
+    #[arg(long, env = "PORT", default_value = "8080")]
+    port: u16,
+    /// Git jobs that may run at the same time.
+    #[arg(long, env = "GIT_WORKER_COUNT", default_value = "2")]
+    git_workers: NonZeroUsize,
+    /// Code operations that may run at the same time.
+    #[arg(long, env = "CODE_WORKER_COUNT", default_value = "1")]
+    code_workers: NonZeroUsize,
+    /// Folder for the workers' scratch folders.
+    #[arg(long, env = "TMP_DIR", default_value = "/tmp")]
+    tmp_dir: PathBuf,
+    /// Where sessions are kept: `file:///folder` or `s3://bucket/prefix`; a folder `.mayfly/storage` here when absent.
+    #[arg(long, env = "STORAGE_URL")]
+    storage_url: Option<StorageUrl>,
+    #[command(flatten)]
+    storage: StorageArgs,
+    #[command(flatten)]
+    git: GitArgs,
+    #[command(flatten)]
+    queue: QueueArgs,
+}
+
+impl UpArgs {
+    /// The fleet of the demo: everything below one folder, and git hosts on loopback allowed.
+    pub(crate) fn for_demo(folder: &Path, git_workers: NonZeroUsize) -> anyhow::Result<Self> {
+        #[derive(clap::Parser)]
+        struct Defaults {
+            #[command(flatten)]
+            up: UpArgs,
+        }
+        let tmp_dir = folder.join("tmp");
+        std::fs::create_dir_all(&tmp_dir)?;
+        let Defaults { up } = clap::Parser::try_parse_from(["mayfly"])?;
+        Ok(Self {
+            port: 0,
+            git_workers,
+            tmp_dir,
+            storage_url: Some(format!("file://{}", folder.join("storage").display()).parse()?),
+            git: GitArgs {
+                allow_private_git_hosts: true,
+                ..up.git.clone()
+            },
+            ..up
+        })
+    }
+}
+
+pub(crate) async fn command(args: UpArgs) -> anyhow::Result<()> {
+    let tasks = TaskTracker::new();
+    let shutdown = signal::shutdown_token(&tasks)?;
+    let fleet = Fleet::start(args).await?;
+    announce(fleet.address)?;
+    fleet.run_until(shutdown).await
+}
+
+/// Says on standard output where the gateway listens.
+fn announce(address: SocketAddr) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "listening on {address}")
+        .and_then(|()| out.flush())
+        .context("standard output is closed")
+}
+
+/// A running gateway with its workers. The gateway drains first, and then the workers are ended.
+pub(crate) struct Fleet {
+    address: SocketAddr,
+    drain: CancellationToken,
+    gateway: JoinHandle<anyhow::Result<()>>,
+    workers: Workers,
+}
+
+impl Fleet {
+    pub(crate) async fn start(args: UpArgs) -> anyhow::Result<Self> {
+        let storage = storage_url(args.storage_url.clone())?;
+        mayfly_storage::open(&storage, &args.storage.options()).await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
+            .await
+            .with_context(|| format!("cannot listen on 127.0.0.1:{}; choose another PORT", args.port))?;
+        let address = listener.local_addr()?;
+        let (drain, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let token = SecretString::from(JobId::new_now().to_string());
+        let (workers, git, code) = Workers::start(&args, &storage, &token)?;
+        let config = GatewayConfig {
+            git_workers: WorkerSource::Local(git),
+            code_workers: WorkerSource::Local(code),
+            worker_token: Some(token),
+            ..gateway_config(&args.queue)
+        };
+        let running = mayfly_gateway::run(config, listener, drain.clone());
+        let gateway =
+            mayfly_telemetry::task::spawn(&tasks, async move { running.await.map_err(anyhow::Error::from) });
+        Ok(Self {
+            address,
+            drain,
+            gateway,
+            workers,
+        })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Waits until a git worker is ready.
+    pub(crate) async fn ready(&self) -> anyhow::Result<()> {
+        let url = format!("{}/ready", self.url());
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let waiting = async {
+            loop {
+                match http.get(&url).send().await {
+                    Ok(answer) if answer.status().is_success() => return,
+                    _ => tokio::time::sleep(READY_INTERVAL).await,
+                }
+            }
+        };
+        tokio::time::timeout(READY, waiting)
+            .await
+            .context("no worker became ready within 30 seconds")
+    }
+
+    /// Ends the fleet, and waits until every process is gone.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.drain.cancel();
+        let ended = self.gateway.await;
+        self.workers.stop().await;
+        ended.context("the gateway panicked")?
+    }
+
+    /// Runs until the token is cancelled, or the gateway ends by itself.
+    async fn run_until(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        tokio::select! {
+            () = shutdown.cancelled() => return self.stop().await,
+            ended = &mut self.gateway => {
+                self.workers.stop().await;
+                ended.context("the gateway panicked")?
+            }
+        }
+    }
+}
+
+/// The supervisors of both kinds of worker.
+struct Workers {
+    supervisors: [Supervisor; 2],
+    end: CancellationToken,
+}
+
+impl Workers {
+    fn start(
+        args: &UpArgs,
+        storage: &StorageUrl,
+        token: &SecretString,
+    ) -> anyhow::Result<(Self, LocalFleet, LocalFleet)> {
+        let program = std::env::current_exe().context("the running program cannot be found")?;
+        let mut env = args.git.to_environment();
+        env.push(("STORAGE_URL".into(), storage.to_string().into()));
+        env.extend(args.storage.to_environment());
+        let end = CancellationToken::new();
+        let start = |kind: WorkerKind, command: &str, workers: NonZeroUsize, reserve: usize| {
+            let config = SupervisorConfig::new(
+                kind,
+                program.clone(),
+                workers,
+                args.tmp_dir.clone(),
+                token.clone(),
+            );
+            let config = SupervisorConfig {
+                args: vec![command.into()],
+                env: env.clone(),
+                reserve,
+                ..config
+            };
+            Supervisor::start(config, end.clone())
+        };
+        let (git, git_supervisor) = start(
+            WorkerKind::Git,
+            "git-worker",
+            args.git_workers,
+            args.git_workers.get(),
+        );
+        let (code, code_supervisor) = start(WorkerKind::Code, "code-worker", args.code_workers, 0);
+        Ok((
+            Self {
+                supervisors: [git_supervisor, code_supervisor],
+                end,
+            },
+            git,
+            code,
+        ))
+    }
+
+    async fn stop(self) {
+        self.end.cancel();
+        for supervisor in self.supervisors {
+            supervisor.stopped().await;
+        }
+    }
+}
+
+/// Without a setting sessions are kept below the folder that the fleet is started in.
+fn storage_url(given: Option<StorageUrl>) -> anyhow::Result<StorageUrl> {
+    if let Some(url) = given {
+        return Ok(url);
+    }
+    let folder = std::env::current_dir()
+        .context("the current folder is gone")?
+        .join(".mayfly/storage");
+    std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    Ok(format!("file://{}", folder.display()).parse()?)
+}
+
+fn gateway_config(queue: &QueueArgs) -> GatewayConfig {
+    GatewayConfig {
+        queue_capacity: queue.queue_capacity,
+        queue_timeout: queue.queue_timeout,
+        ..GatewayConfig::default()
+    }
+}
+
+/// `mayfly gateway`
+pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
+    let tasks = TaskTracker::new();
+    let shutdown = signal::shutdown_token(&tasks)?;
+    let workers = |name: &str, text: Option<&str>| -> anyhow::Result<WorkerSource> {
+        text.unwrap_or_default().parse().with_context(|| name.to_owned())
+    };
+    if args.git_workers.is_none() && args.code_workers.is_none() {
+        bail!("no workers are named: set GIT_WORKERS or CODE_WORKERS, or use `mayfly up`");
+    }
+    let config = GatewayConfig {
+        git_workers: workers("GIT_WORKERS", args.git_workers.as_deref())?,
+        code_workers: workers("CODE_WORKERS", args.code_workers.as_deref())?,
+        worker_token: secret::from_environment("WORKER_TOKEN")?,
+        ..gateway_config(&args.queue)
+    };
+    warn_unless_loopback(args.host);
+    let listener = TcpListener::bind((args.host, args.port)).await.with_context(|| {
+        format!(
+            "cannot listen on {}:{}; choose another PORT",
+            args.host, args.port
+        )
+    })?;
+    announce(listener.local_addr()?)?;
+    Ok(mayfly_gateway::run(config, listener, shutdown).await?)
+}
+
+/// There are no API keys yet, so whoever reaches the port may use the fleet.
+fn warn_unless_loopback(host: IpAddr) {
+    if !host.is_loopback() {
+        tracing::warn!(%host, "the gateway listens beyond this machine, and asks nobody for a key: keep the port behind one that does");
+    }
+}

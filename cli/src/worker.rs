@@ -1,0 +1,133 @@
+//! The commands that are one worker.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use mayfly_git_worker::{GitLimits, GitWorker, GitWorkerConfig, Identity};
+use mayfly_naming::{LlmConfig, Namer, Provider};
+use mayfly_protocol::SecretString;
+use mayfly_storage::{Metered, ObjectStore};
+use mayfly_worker::{Ended, WorkerConfig};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::args::{CodeWorkerArgs, GitArgs, GitWorkerArgs, LlmArgs, LlmProvider, WorkerArgs};
+use crate::{secret, signal};
+
+/// `mayfly git-worker`
+pub(crate) async fn git_worker(args: GitWorkerArgs) -> anyhow::Result<()> {
+    let start = Start::new(&args.worker, args.port).await?;
+    let storage = mayfly_storage::open(&args.storage_url, &args.storage.options()).await?;
+    let metered = Arc::new(Metered::new(storage));
+    let storage: Arc<dyn ObjectStore> = metered.clone();
+    let runner = make_git_worker(&args.git, storage)?;
+    start.announce(&args.worker)?;
+    let ended = mayfly_worker::run(start.config, start.listener, runner, start.shutdown).await?;
+    let (read, written) = (metered.read_bytes(), metered.written_bytes());
+    tracing::info!(
+        storage.read_bytes = read,
+        storage.written_bytes = written,
+        "bytes from and to the storage"
+    );
+    log_end(ended);
+    Ok(())
+}
+
+/// `mayfly code-worker`
+pub(crate) async fn code_worker(args: CodeWorkerArgs) -> anyhow::Result<()> {
+    let start = Start::new(&args.worker, args.port).await?;
+    start.announce(&args.worker)?;
+    let ended = mayfly_code_worker::run(start.config, start.listener, start.shutdown).await?;
+    log_end(ended);
+    Ok(())
+}
+
+fn log_end(ended: Ended) {
+    match ended {
+        Ended::JobDone => tracing::info!("the job is done: exiting"),
+        Ended::Drained => tracing::info!("drained: exiting"),
+    }
+}
+
+/// What every worker process has before it takes a job.
+struct Start {
+    config: WorkerConfig,
+    listener: TcpListener,
+    address: SocketAddr,
+    shutdown: CancellationToken,
+}
+
+impl Start {
+    async fn new(args: &WorkerArgs, port: u16) -> anyhow::Result<Self> {
+        let tasks = TaskTracker::new();
+        let shutdown = signal::shutdown_token(&tasks)?;
+        if args.exit_with_parent {
+            signal::cancel_with_parent(&tasks, shutdown.clone());
+        }
+        let listener = TcpListener::bind((args.host, port))
+            .await
+            .with_context(|| format!("cannot listen on {}:{port}; choose another PORT", args.host))?;
+        let address = listener.local_addr()?;
+        let config = WorkerConfig {
+            tmp_dir: args.tmp_dir.clone(),
+            token: secret::from_environment("WORKER_TOKEN")?,
+            job_timeout: args.job_timeout,
+            drain_grace: args.drain_grace,
+            ..WorkerConfig::default()
+        };
+        Ok(Self {
+            config,
+            listener,
+            address,
+            shutdown,
+        })
+    }
+
+    fn announce(&self, args: &WorkerArgs) -> anyhow::Result<()> {
+        tracing::info!(address = %self.address, "listening");
+        if args.announce {
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "listening on {}", self.address).and_then(|()| out.flush())?;
+        }
+        Ok(())
+    }
+}
+
+fn make_git_worker(args: &GitArgs, storage: Arc<dyn ObjectStore>) -> anyhow::Result<GitWorker> {
+    let mut limits = GitLimits::default();
+    limits.transfer.max_pack_bytes = args.max_repository_bytes;
+    limits.transfer.max_object_bytes = args.max_object_bytes;
+    let identity = Identity {
+        name: args.commit_name.clone(),
+        email: args.commit_email.clone(),
+    };
+    let namer = Namer::new(args.llm_client()?, llm_config(&args.llm)?);
+    Ok(GitWorker::new(
+        GitWorkerConfig { identity, limits },
+        storage,
+        args.git_client()?,
+        namer,
+    ))
+}
+
+/// The LLM that jobs use: with the configured key, or, where there is none, with the caller's.
+fn llm_config(args: &LlmArgs) -> anyhow::Result<Option<LlmConfig>> {
+    let (provider, base_url, key) = match args.llm_provider {
+        LlmProvider::Anthropic => (Provider::Anthropic, &args.anthropic_base_url, "ANTHROPIC_API_KEY"),
+        LlmProvider::Openai => (Provider::OpenAi, &args.openai_base_url, "OPENAI_API_KEY"),
+    };
+    let api_key: Option<SecretString> = secret::from_environment(key)?;
+    let model = args
+        .llm_model
+        .clone()
+        .unwrap_or_else(|| provider.default_model().to_owned());
+    let config = LlmConfig::new(provider, base_url.clone(), model);
+    Ok(Some(LlmConfig {
+        api_key,
+        timeout: args.llm_timeout,
+        ..config
+    }))
+}

@@ -1,0 +1,9 @@
+//! The binary itself: processes that are really started, really refuse, really exit; counted by process id.
+#![expect(clippy::unwrap_used, reason = "a test panics where its preparation fails")]
+
+mod fleet {
+    pub mod clients;
+    pub mod rig;
+    pub mod up;
+    pub mod worker;
+}

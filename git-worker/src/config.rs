@@ -1,0 +1,67 @@
+//! What a git worker is told at its start.
+
+use mayfly_git::apply::ApplyLimits;
+use mayfly_git::diff::DiffBudget;
+use mayfly_git::remote::TransferLimits;
+use mayfly_git::scratch::ScratchLimits;
+use mayfly_git::tree_check::TreeLimits;
+
+/// The settings of a git worker.
+#[derive(Debug, Clone, Default)]
+pub struct GitWorkerConfig {
+    /// Who commits, and who is the author where the caller names none.
+    pub identity: Identity,
+    /// The bounds on what a job may take in and make.
+    pub limits: GitLimits,
+}
+
+/// A name and an e-mail address, as git records them.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The name.
+    pub name: String,
+    /// The e-mail address.
+    pub email: String,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self {
+            name: "Mayfly".to_owned(),
+            email: "mayfly@noreply.invalid".to_owned(),
+        }
+    }
+}
+
+/// The bounds on what a job may take in and make.
+#[derive(Debug, Clone)]
+pub struct GitLimits {
+    /// On what comes from a remote.
+    pub transfer: TransferLimits,
+    /// On the trees of a commit.
+    pub tree: TreeLimits,
+    /// On the objects that a job makes.
+    pub scratch: ScratchLimits,
+    /// On the changes of one `/apply-changes`.
+    pub apply: ApplyLimits,
+    /// On the diff that a commit message is written from.
+    pub diff: DiffBudget,
+    /// Old versions of changed files that are read for a diff.
+    pub max_diff_blobs: usize,
+    /// Bytes of a file that a patch may change.
+    pub max_patched_file_bytes: u64,
+}
+
+impl Default for GitLimits {
+    fn default() -> Self {
+        Self {
+            transfer: TransferLimits::default(),
+            tree: TreeLimits::default(),
+            scratch: ScratchLimits::default(),
+            apply: ApplyLimits::default(),
+            diff: DiffBudget::default(),
+            max_diff_blobs: 500,
+            max_patched_file_bytes: 64 * 1024 * 1024,
+        }
+    }
+}

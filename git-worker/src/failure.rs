@@ -1,0 +1,122 @@
+//! What each error of the layers below means to a client: its code, its text, and whether a retry is safe.
+
+use std::error::Error;
+
+use mayfly_git::apply::ApplyError;
+use mayfly_git::fetch::FetchError;
+use mayfly_git::push::PushError;
+use mayfly_git::scratch::{MergeError, ScratchError};
+use mayfly_git::tree_check::TreeCheckError;
+use mayfly_protocol::{ErrorCode, Failure};
+use mayfly_session::{LoadError, SaveError};
+use mayfly_storage::StorageError;
+
+/// Why a job failed, as its terminal event says it.
+#[derive(Debug)]
+pub(crate) struct JobError(Failure);
+
+impl JobError {
+    pub(crate) fn new(code: ErrorCode, text: impl Into<String>) -> Self {
+        Self(Failure::new(code, text))
+    }
+
+    /// The code of an error with its text, and those of its causes.
+    fn caused(code: ErrorCode, error: &(dyn Error + 'static)) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        Self::new(code, text)
+    }
+
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.0.code
+    }
+
+    pub(crate) fn into_failure(self) -> Failure {
+        self.0
+    }
+}
+
+/// The protocol names five kinds of job; one of them is not for git workers, and their routes do not offer it.
+pub(crate) fn not_a_git_job() -> JobError {
+    JobError::new(
+        ErrorCode::NoExecutor,
+        "git workers do no code operations; send this to a code worker",
+    )
+}
+
+impl From<FetchError> for JobError {
+    fn from(error: FetchError) -> Self {
+        let mut failure = Self::caused(error.code(), &error);
+        failure.0.retry_after = error.retry_after();
+        failure
+    }
+}
+
+impl From<PushError> for JobError {
+    fn from(error: PushError) -> Self {
+        let mut failure = Self::caused(error.code(), &error);
+        failure.0.retry_after = error.retry_after();
+        failure
+    }
+}
+
+impl From<ApplyError> for JobError {
+    fn from(error: ApplyError) -> Self {
+        Self::caused(error.code(), &error)
+    }
+}
+
+impl From<TreeCheckError> for JobError {
+    fn from(error: TreeCheckError) -> Self {
+        Self::caused(error.code(), &error)
+    }
+}
+
+impl From<ScratchError> for JobError {
+    fn from(error: ScratchError) -> Self {
+        Self::caused(error.code(), &error)
+    }
+}
+
+impl From<MergeError> for JobError {
+    fn from(error: MergeError) -> Self {
+        Self::caused(error.code(), &error)
+    }
+}
+
+impl From<LoadError> for JobError {
+    fn from(error: LoadError) -> Self {
+        let code = match &error {
+            LoadError::Damaged { .. } => ErrorCode::SessionDamaged,
+            LoadError::Storage { source, .. } => storage_code(source),
+            LoadError::Key { .. } => ErrorCode::Internal,
+        };
+        Self::caused(code, &error)
+    }
+}
+
+impl From<SaveError> for JobError {
+    fn from(error: SaveError) -> Self {
+        let code = match &error {
+            SaveError::Conflict { .. } => ErrorCode::SessionConflict,
+            SaveError::TooLarge { .. } => ErrorCode::ChangesTooLarge,
+            SaveError::Storage { source, .. } => storage_code(source),
+            SaveError::Key { .. } | SaveError::PackName { .. } => ErrorCode::Internal,
+        };
+        Self::caused(code, &error)
+    }
+}
+
+fn storage_code(error: &StorageError) -> ErrorCode {
+    match error {
+        StorageError::Denied { .. } => ErrorCode::StorageDenied,
+        StorageError::DiskFull { .. } => ErrorCode::DiskFull,
+        StorageError::NotFound { .. } | StorageError::TooLarge { .. } => ErrorCode::SessionDamaged,
+        StorageError::PreconditionFailed { .. } => ErrorCode::SessionConflict,
+        _ => ErrorCode::StorageUnavailable,
+    }
+}

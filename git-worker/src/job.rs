@@ -1,0 +1,42 @@
+//! The jobs, a file each, and what their beginnings share.
+
+pub(crate) mod apply_changes;
+pub(crate) mod clone_repository;
+pub(crate) mod commit_and_push;
+pub(crate) mod create_branch;
+
+use mayfly_git::remote::{Credential, Remote};
+use mayfly_protocol::{ErrorCode, RepoUrl, SecretString, SessionId};
+use mayfly_session::{Session, SessionStore};
+
+use crate::failure::JobError;
+
+/// Loads a session that must exist.
+async fn load_existing(sessions: &SessionStore, id: &SessionId) -> Result<Session, JobError> {
+    sessions.load(id).await?.ok_or_else(|| {
+        JobError::new(
+            ErrorCode::SessionNotFound,
+            format!("session `{id}` does not exist; clone a repository into it first"),
+        )
+    })
+}
+
+/// Refuses a repository other than the one that the session was made from.
+fn require_same_repository(session: &Session, asked: &RepoUrl) -> Result<(), JobError> {
+    let own = &session.manifest.repo_url;
+    if own.identity() == asked.identity() {
+        return Ok(());
+    }
+    let id = &session.manifest.session_id;
+    Err(JobError::new(
+        ErrorCode::SessionRepoMismatch,
+        format!("session `{id}` holds {own}, not {asked}; use another session id for another repository"),
+    ))
+}
+
+fn remote(url: &RepoUrl, token: Option<&SecretString>) -> Remote {
+    Remote {
+        url: url.clone(),
+        credential: token.map(Credential::from_token),
+    }
+}

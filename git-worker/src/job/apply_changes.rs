@@ -1,0 +1,95 @@
+//! `/apply-changes`: change files in a session's worktree, by a patch or by whole files.
+
+use mayfly_git::apply::Applied;
+use mayfly_git::scratch::Scratch;
+use mayfly_protocol::request::{ApplyChanges, Changes};
+use mayfly_protocol::{JobKind, Stage};
+use mayfly_session::Manifest;
+use mayfly_worker::JobContext;
+use serde_json::{Value, json};
+
+use super::load_existing;
+use crate::GitWorker;
+use crate::failure::JobError;
+use crate::workspace::Workspace;
+
+pub(crate) async fn run(
+    worker: &GitWorker,
+    job: ApplyChanges,
+    context: &JobContext,
+) -> Result<Value, JobError> {
+    let events = &context.events;
+    events.stage(Stage::Preparing, "Checking the changes...");
+    let sessions = worker.sessions(context);
+    events.stage(Stage::DownloadingSession, "Downloading session...");
+    let session = load_existing(&sessions, &job.session_id).await?;
+    let mut manifest = session.manifest.clone();
+    let workspace = Workspace::open(worker, &sessions, &manifest, context).await?;
+
+    events.stage(Stage::ApplyingChanges, "Applying changes...");
+    let applied = apply(worker, &workspace, &manifest, job.changes).await?;
+    manifest.worktree = applied.tree;
+
+    events.stage(Stage::Uploading, "Uploading to storage...");
+    workspace.upload_new_objects(&mut manifest).await?;
+    manifest.record(
+        context.job_id.clone(),
+        JobKind::ApplyChanges,
+        None,
+        context.accepted_at,
+    );
+    let saved = sessions.save(Some(&session), manifest).await?;
+    Ok(json!({
+        "sessionId": saved.manifest.session_id,
+        "generation": saved.manifest.generation,
+        "filesChanged": applied.files_changed,
+        "worktree": saved.manifest.worktree,
+    }))
+}
+
+async fn apply(
+    worker: &GitWorker,
+    workspace: &Workspace,
+    manifest: &Manifest,
+    changes: Changes,
+) -> Result<Applied, JobError> {
+    let (worktree, limits) = (manifest.worktree, worker.config.limits.apply.clone());
+    match changes {
+        Changes::Files(files) => {
+            workspace
+                .with(move |scratch| scratch.apply_files(&worktree, &files, &limits))
+                .await
+        }
+        Changes::Patch(patch) => {
+            let patch = std::sync::Arc::new(patch);
+            let text = std::sync::Arc::clone(&patch);
+            let old = workspace
+                .with(move |scratch| old_blobs(scratch, &worktree, &text))
+                .await?;
+            workspace
+                .read_missing(manifest, old, worker.config.limits.max_patched_file_bytes)
+                .await?;
+            workspace
+                .with(move |scratch| scratch.apply_patch(&worktree, &patch, &limits))
+                .await
+        }
+    }
+}
+
+/// The blobs that a patch changes, as they stand in the worktree.
+fn old_blobs(
+    scratch: &Scratch,
+    worktree: &mayfly_protocol::TreeId,
+    patch: &str,
+) -> Result<Vec<mayfly_protocol::ObjectId>, JobError> {
+    let mut blobs = Vec::new();
+    for file in Scratch::patch_paths(patch)? {
+        if let Some(path) = file.old_path
+            && let Some(entry) = scratch.entry(worktree, path.as_str())?
+            && entry.is_blob()
+        {
+            blobs.push(entry.id);
+        }
+    }
+    Ok(blobs)
+}

@@ -1,0 +1,271 @@
+//! `/commit-and-push`: make a commit of the worktree, with the caller's message or a written one, and push it.
+
+use bytes::Bytes;
+use mayfly_git::diff::{DiffSummary, TreeChange};
+use mayfly_git::push::SendPack;
+use mayfly_git::scratch::{Scratch, Signature};
+use mayfly_protocol::request::CommitAndPush;
+use mayfly_protocol::{CommitId, ErrorCode, JobKind, Stage, TreeId};
+use mayfly_session::{Intent, Manifest, Session};
+use mayfly_worker::JobContext;
+use serde_json::{Value, json};
+
+use super::{load_existing, remote};
+use crate::GitWorker;
+use crate::failure::JobError;
+use crate::message::change_summary;
+use crate::publish::{self, Publication};
+use crate::workspace::Workspace;
+
+pub(crate) async fn run(
+    worker: &GitWorker,
+    job: CommitAndPush,
+    context: &JobContext,
+) -> Result<Value, JobError> {
+    let events = &context.events;
+    events.stage(Stage::Preparing, "Preparing credentials...");
+    let sessions = worker.sessions(context);
+    events.stage(Stage::DownloadingSession, "Downloading session...");
+    let session = load_existing(&sessions, &job.session_id).await?;
+    let mut manifest = session.manifest.clone();
+    let workspace = Workspace::open(worker, &sessions, &manifest, context).await?;
+    events.stage(Stage::Analyzing, "Analyzing changes...");
+    let from = remote(&manifest.repo_url, job.access_token.as_ref());
+    let has_changes = manifest.worktree != head_tree(&workspace, &manifest).await?;
+    let pushes = job.push && (has_changes || manifest.has_unpushed_head());
+    let connection = if pushes {
+        Some(publish::connect(worker, &from, context).await?)
+    } else {
+        None
+    };
+    let resumed = connection
+        .as_ref()
+        .and_then(|it| publish::settle(&mut manifest, it.refs(), &context.job_id));
+
+    let base = head_tree(&workspace, &manifest).await?;
+    let summary = summarise(worker, &workspace, &manifest, base).await?;
+    let made = if manifest.worktree == base {
+        None
+    } else {
+        events.stage(
+            Stage::ChangesDetected,
+            format!("{} files changed", summary.files_changed),
+        );
+        let task = Task {
+            worker,
+            job: &job,
+            context,
+        };
+        Some(make_commit(task, &workspace, &mut manifest, &summary, resumed).await?)
+    };
+    let mut fenced = session;
+    let pushed = match (connection, manifest.head) {
+        (Some(connection), Some(head)) => {
+            events.stage(Stage::Pushing, format!("Pushing {}...", manifest.branch));
+            let chosen_by = made.as_ref().map_or("caller", |made| made.chosen_by.as_str());
+            let publication =
+                prepare_push(context, &workspace, &fenced, &manifest, (head, chosen_by)).await?;
+            require_expected_tip(&connection, &publication.intent)?;
+            publish::complete(&mut manifest, &publication.intent);
+            fenced = publish::publish(
+                worker,
+                &sessions,
+                fenced,
+                (connection, &from),
+                publication,
+                context,
+            )
+            .await?;
+            true
+        }
+        _ => false,
+    };
+    events.stage(Stage::Uploading, "Uploading to storage...");
+    manifest.record(
+        context.job_id.clone(),
+        JobKind::CommitAndPush,
+        job.user_id.clone(),
+        context.accepted_at,
+    );
+    let saved = sessions.save(Some(&fenced), manifest).await?;
+    Ok(completed(&saved.manifest, made.as_ref(), &summary, pushed))
+}
+
+fn completed(manifest: &Manifest, made: Option<&Made>, summary: &DiffSummary, pushed: bool) -> Value {
+    json!({
+        "sessionId": manifest.session_id,
+        "generation": manifest.generation,
+        "branch": manifest.branch,
+        "committed": made.is_some(),
+        "commitSha": manifest.head,
+        "message": made.map(|made| made.message.as_str()),
+        "messageSource": made.map(|made| made.chosen_by.as_str()),
+        "filesChanged": summary.files_changed,
+        "insertions": summary.insertions,
+        "deletions": summary.deletions,
+        "pushed": pushed,
+    })
+}
+
+async fn head_tree(workspace: &Workspace, manifest: &Manifest) -> Result<TreeId, JobError> {
+    match manifest.head {
+        None => Ok(TreeId::EMPTY_TREE),
+        Some(head) => workspace.require_trees(manifest, head).await,
+    }
+}
+
+/// Compares the worktree with the head; the old sides of changed files are read one by one, within bounds.
+async fn summarise(
+    worker: &GitWorker,
+    workspace: &Workspace,
+    manifest: &Manifest,
+    base: TreeId,
+) -> Result<DiffSummary, JobError> {
+    let (limits, worktree) = (worker.config.limits.clone(), manifest.worktree);
+    let max_files = limits.diff.max_changes;
+    let changes: Vec<TreeChange> = workspace
+        .with(move |scratch| scratch.changes(Some(&base), &worktree, max_files))
+        .await?;
+    let old = Scratch::blobs_needed_for_diff(&changes, limits.max_diff_blobs);
+    workspace
+        .read_missing(manifest, old, limits.diff.max_blob_bytes)
+        .await?;
+    workspace
+        .with(move |scratch| scratch.diff(Some(&base), &worktree, &limits.diff))
+        .await
+}
+
+/// What the parts of a commit need of the job.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    worker: &'a GitWorker,
+    job: &'a CommitAndPush,
+    context: &'a JobContext,
+}
+
+/// A commit that was made.
+struct Made {
+    message: String,
+    chosen_by: String,
+}
+
+/// Commits the worktree, and stands the session on the commit; an earlier attempt's commit is taken up instead of made again.
+async fn make_commit(
+    task: Task<'_>,
+    workspace: &Workspace,
+    manifest: &mut Manifest,
+    summary: &DiffSummary,
+    resumed: Option<Intent>,
+) -> Result<Made, JobError> {
+    let events = &task.context.events;
+    events.stage(Stage::GeneratingMessage, "Generating commit message...");
+    if let Some(intent) = resumed
+        && let Some(made) = take_up(workspace, manifest, &intent).await?
+    {
+        events.stage(
+            Stage::Committing,
+            format!("Taking up commit {} of an earlier attempt", intent.commit),
+        );
+        return Ok(made);
+    }
+    let (message, chosen_by) = match &task.job.message {
+        Some(message) => (message.clone(), "caller".to_owned()),
+        None => write_message(task, summary).await,
+    };
+    events.stage(Stage::Committing, "Creating commit...");
+    let (tree, parents) = (manifest.worktree, manifest.head.into_iter().collect::<Vec<_>>());
+    let (author, committer) = signatures(task);
+    let text = message.clone();
+    let commit = workspace
+        .with(move |scratch| scratch.commit(&tree, &parents, &author, &committer, &text))
+        .await?;
+    workspace.upload_new_objects(manifest).await?;
+    manifest.head = Some(commit);
+    Ok(Made { message, chosen_by })
+}
+
+/// Takes up the commit of an earlier attempt at this job, if it is a commit of this very worktree.
+async fn take_up(
+    workspace: &Workspace,
+    manifest: &mut Manifest,
+    intent: &Intent,
+) -> Result<Option<Made>, JobError> {
+    let commit = intent.commit;
+    let info = workspace
+        .with(move |scratch| scratch.commit_info(&commit))
+        .await?;
+    if info.tree != manifest.worktree {
+        return Ok(None);
+    }
+    for entry in &intent.packs {
+        manifest.add_pack(entry.clone());
+    }
+    manifest.head = Some(commit);
+    Ok(Some(Made {
+        message: info.message.trim_end().to_owned(),
+        chosen_by: intent.chosen_by.clone(),
+    }))
+}
+
+async fn write_message(task: Task<'_>, summary: &DiffSummary) -> (String, String) {
+    let (namer, context) = (&task.worker.namer, task.context);
+    let change = change_summary(summary);
+    let named = namer
+        .commit_message(&change, task.job.llm_credential.as_ref(), &context.cancel)
+        .await;
+    if let Some(reason) = &named.fallback_reason {
+        tracing::info!(job.id = %context.job_id, reason, "the commit message is written by rule");
+    }
+    (named.value, named.source.as_str().to_owned())
+}
+
+/// The author and the committer, at the time that the job was accepted: so a repeated attempt makes the same commit.
+fn signatures(task: Task<'_>) -> (Signature, Signature) {
+    let seconds = task.context.accepted_at.unix_timestamp();
+    let signature = |name: &str, email: &str| Signature {
+        name: name.to_owned(),
+        email: email.to_owned(),
+        seconds,
+        offset_minutes: 0,
+    };
+    let identity = &task.worker.config.identity;
+    let committer = signature(&identity.name, &identity.email);
+    let author = match &task.job.author {
+        Some(author) => signature(&author.name, &author.email),
+        None => committer.clone(),
+    };
+    (author, committer)
+}
+
+/// Packs what the remote lacks, and says what is going to be pushed and with which packs the session keeps it.
+async fn prepare_push(
+    context: &JobContext,
+    workspace: &Workspace,
+    before: &Session,
+    manifest: &Manifest,
+    (head, chosen_by): (CommitId, &str),
+) -> Result<Publication, JobError> {
+    let pack: Bytes = workspace.pack_for_remote(head, manifest.upstream).await?;
+    let expected = manifest.remote_tip(&manifest.branch);
+    let manifests = (&before.manifest, manifest);
+    let intent = publish::intend(context, manifests, &manifest.branch, (expected, head), chosen_by);
+    Ok(Publication { intent, pack })
+}
+
+/// Refuses before anything is sent where the remote's branch is not where the session last saw it.
+fn require_expected_tip(connection: &SendPack, intent: &Intent) -> Result<(), JobError> {
+    let actual = connection.refs().branch(&intent.branch);
+    if actual == intent.expected || actual == Some(intent.commit) {
+        return Ok(());
+    }
+    let at = |commit: Option<CommitId>| commit.map_or_else(|| "absent".to_owned(), |id| format!("at {id}"));
+    Err(JobError::new(
+        ErrorCode::NotFastForward,
+        format!(
+            "the remote's branch `{}` is {}, not {} where the session last saw it; pull, then commit again",
+            intent.branch,
+            at(actual),
+            at(intent.expected)
+        ),
+    ))
+}

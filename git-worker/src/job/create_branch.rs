@@ -1,0 +1,240 @@
+//! `/create-branch`: a branch from the session's head, named by the caller, an LLM or a rule, and pushed.
+
+use mayfly_git::push::{SendPack, empty_pack};
+use mayfly_git::remote::Remote;
+use mayfly_naming::BranchRequest;
+use mayfly_protocol::request::{CloneRepository, CreateBranch};
+use mayfly_protocol::{BranchName, CommitId, ErrorCode, JobKind, RepoUrl, Stage};
+use mayfly_session::{Manifest, Session, SessionStore};
+use mayfly_worker::JobContext;
+use serde_json::{Value, json};
+
+use super::clone_repository::{Draft, clone_into_new, stand_at};
+use super::{remote, require_same_repository};
+use crate::GitWorker;
+use crate::failure::JobError;
+use crate::publish::{self, Publication};
+use crate::receive::{Wanted, receive};
+use crate::workspace::Workspace;
+
+pub(crate) async fn run(
+    worker: &GitWorker,
+    job: CreateBranch,
+    context: &JobContext,
+) -> Result<Value, JobError> {
+    let events = &context.events;
+    events.stage(Stage::Preparing, "Preparing credentials...");
+    let sessions = worker.sessions(context);
+    events.stage(Stage::DownloadingSession, "Downloading session...");
+    let session = load_or_clone(worker, &sessions, &job, context).await?;
+    let mut manifest = session.manifest.clone();
+    let from = remote(&manifest.repo_url, job.access_token.as_ref());
+    let connection = if job.push {
+        Some(publish::connect(worker, &from, context).await?)
+    } else {
+        None
+    };
+    let resumed = match &connection {
+        Some(connection) => publish::settle(&mut manifest, connection.refs(), &context.job_id),
+        None => None,
+    };
+    let base = job.base_branch.clone().unwrap_or_else(|| manifest.branch.clone());
+    if base != manifest.branch && resumed.is_none() {
+        move_to_base(worker, &sessions, &mut manifest, (&from, &base), context).await?;
+    }
+
+    events.stage(Stage::GeneratingName, "Generating branch name...");
+    let (branch, chosen_by) = match &resumed {
+        Some(intent) => (intent.branch.clone(), intent.chosen_by.clone()),
+        None => choose_name(worker, &job, &manifest, connection.as_ref(), context).await?,
+    };
+    events.stage(Stage::NameGenerated, format!("Branch name: {branch}"));
+    events.stage(Stage::CreatingBranch, format!("Creating branch {branch}..."));
+    let head = resumed.as_ref().map(|intent| intent.commit).or(manifest.head);
+    let mut fenced = session;
+    let pushed = match (connection, head) {
+        (Some(connection), Some(head)) => {
+            events.stage(Stage::Pushing, format!("Pushing {branch}..."));
+            let pack = missing_objects(worker, &sessions, &manifest, head, context).await?;
+            let manifests = (&fenced.manifest, &manifest);
+            let intent = resumed
+                .unwrap_or_else(|| publish::intend(context, manifests, &branch, (None, head), &chosen_by));
+            publish::complete(&mut manifest, &intent);
+            let publication = Publication { intent, pack };
+            fenced = publish::publish(
+                worker,
+                &sessions,
+                fenced,
+                (connection, &from),
+                publication,
+                context,
+            )
+            .await?;
+            true
+        }
+        _ => false,
+    };
+    manifest.branch = branch;
+
+    events.stage(Stage::Uploading, "Uploading to storage...");
+    manifest.record(
+        context.job_id.clone(),
+        JobKind::CreateBranch,
+        None,
+        context.accepted_at,
+    );
+    let saved = sessions.save(Some(&fenced), manifest).await?;
+    Ok(completed(&saved.manifest, &base, pushed, &chosen_by))
+}
+
+fn completed(manifest: &Manifest, base: &BranchName, pushed: bool, chosen_by: &str) -> Value {
+    json!({
+        "sessionId": manifest.session_id,
+        "generation": manifest.generation,
+        "branch": manifest.branch,
+        "baseBranch": base,
+        "headSha": manifest.head,
+        "pushed": pushed,
+        "nameSource": chosen_by,
+    })
+}
+
+/// Loads the session; where there is none and the request names a repository, clones it first and saves that.
+async fn load_or_clone(
+    worker: &GitWorker,
+    sessions: &SessionStore,
+    job: &CreateBranch,
+    context: &JobContext,
+) -> Result<Session, JobError> {
+    match (sessions.load(&job.session_id).await?, &job.repo_url) {
+        (Some(session), Some(url)) => require_same_repository(&session, url).map(|()| session),
+        (Some(session), None) => Ok(session),
+        (None, Some(url)) => clone_first(worker, sessions, job, url, context).await,
+        (None, None) => Err(JobError::new(
+            ErrorCode::SessionNotFound,
+            format!(
+                "session `{}` does not exist; clone a repository into it first, or send `repoUrl`",
+                job.session_id
+            ),
+        )),
+    }
+}
+
+async fn clone_first(
+    worker: &GitWorker,
+    sessions: &SessionStore,
+    job: &CreateBranch,
+    url: &RepoUrl,
+    context: &JobContext,
+) -> Result<Session, JobError> {
+    let clone = CloneRepository {
+        session_id: job.session_id.clone(),
+        repo_url: url.clone(),
+        branch: job.base_branch.clone(),
+        access_token: job.access_token.clone(),
+        commit: None,
+        depth: None,
+    };
+    let from = remote(url, job.access_token.as_ref());
+    let wanted = Wanted {
+        branch: clone.branch.clone(),
+        ..Wanted::default()
+    };
+    let draft = Draft {
+        job: &clone,
+        remote: &from,
+        wanted,
+        stage: Stage::DownloadingSession,
+    };
+    let (mut manifest, _) = clone_into_new(worker, sessions, draft, context).await?;
+    manifest.record(
+        context.job_id.clone(),
+        JobKind::CloneRepository,
+        None,
+        context.accepted_at,
+    );
+    Ok(sessions.save(None, manifest).await?)
+}
+
+/// Stands the session on another branch of the remote; only where it has nothing of its own to lose.
+async fn move_to_base(
+    worker: &GitWorker,
+    sessions: &SessionStore,
+    manifest: &mut Manifest,
+    (from, base): (&Remote, &BranchName),
+    context: &JobContext,
+) -> Result<(), JobError> {
+    let workspace = Workspace::open(worker, sessions, manifest, context).await?;
+    if let Some(head) = manifest.head {
+        let own_tree = workspace.require_trees(manifest, head).await?;
+        if manifest.worktree != own_tree || manifest.has_unpushed_head() {
+            return Err(JobError::new(
+                ErrorCode::WorktreeDirty,
+                format!(
+                    "session `{}` has changes on `{}` that are not pushed; commit and push them before starting from `{base}`",
+                    manifest.session_id, manifest.branch
+                ),
+            ));
+        }
+    }
+    let wanted = Wanted {
+        branch: Some(base.clone()),
+        ..Wanted::default()
+    };
+    let stage = (context, Stage::DownloadingSession);
+    let received = receive(worker, &workspace, sessions, manifest, (from, wanted), stage).await?;
+    stand_at(manifest, &received);
+    if let Some((_, tree)) = received.tip {
+        manifest.worktree = tree;
+    }
+    Ok(())
+}
+
+async fn choose_name(
+    worker: &GitWorker,
+    job: &CreateBranch,
+    manifest: &Manifest,
+    connection: Option<&SendPack>,
+    context: &JobContext,
+) -> Result<(BranchName, String), JobError> {
+    let taken: Vec<BranchName> = match connection {
+        Some(connection) => connection.refs().branch_names().filter_map(|name| name.parse().ok()).collect(),
+        None => manifest.refs.keys().filter_map(|full| BranchName::from_ref(full)).collect(),
+    };
+    if let Some(name) = &job.branch_name {
+        return match taken.iter().find(|other| name.collides_with(other.as_str())) {
+            None => Ok((name.clone(), "caller".to_owned())),
+            Some(other) => Err(JobError::new(
+                ErrorCode::BranchExists,
+                format!("branch `{name}` cannot be made: the remote has `{other}`; choose another name"),
+            )),
+        };
+    }
+    let request = BranchRequest {
+        user_request: &job.user_request,
+        taken: &taken,
+    };
+    let named = worker
+        .namer
+        .branch_name(&request, job.llm_credential.as_ref(), &context.cancel)
+        .await;
+    if let Some(reason) = &named.fallback_reason {
+        tracing::info!(job.id = %context.job_id, reason, "the branch is named by rule");
+    }
+    Ok((named.value, named.source.as_str().to_owned()))
+}
+
+/// The pack that makes `head` known to the remote: empty, unless it is a commit of the session that was never pushed.
+async fn missing_objects(
+    worker: &GitWorker,
+    sessions: &SessionStore,
+    manifest: &Manifest,
+    head: CommitId,
+    context: &JobContext,
+) -> Result<bytes::Bytes, JobError> {
+    if manifest.head != Some(head) || !manifest.has_unpushed_head() {
+        return Ok(empty_pack());
+    }
+    let workspace = Workspace::open(worker, sessions, manifest, context).await?;
+    workspace.pack_for_remote(head, manifest.upstream).await
+}

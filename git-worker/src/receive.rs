@@ -1,0 +1,198 @@
+//! Bringing a branch of the remote into a session: fetch what is new, check it, and upload it.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use mayfly_git::fetch::{self, FetchProgress, FetchRequest, Fetched};
+use mayfly_git::remote::Remote;
+use mayfly_protocol::{BranchName, CommitId, Progress, Stage, TreeId, Unit};
+use mayfly_session::{Manifest, PackEntry, PackKind, SessionStore};
+use mayfly_worker::{JobContext, ProgressSink};
+
+use crate::GitWorker;
+use crate::failure::JobError;
+use crate::workspace::Workspace;
+
+/// What is wanted of the remote.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted {
+    pub(crate) branch: Option<BranchName>,
+    pub(crate) commit: Option<CommitId>,
+    pub(crate) depth: Option<NonZeroU32>,
+}
+
+/// What came of it.
+pub(crate) struct Received {
+    pub(crate) branch: BranchName,
+    /// The commit that the remote's branch stands at, or that was asked for; with its tree. `None`: there is no commit yet.
+    pub(crate) tip: Option<(CommitId, TreeId)>,
+    /// The pack of that commit and its trees, uploaded and not yet listed; `None` where the session stands there already.
+    pub(crate) trees: Option<PackEntry>,
+    pub(crate) objects: u32,
+    pub(crate) received_bytes: u64,
+}
+
+/// Fetches a branch into the workspace. The manifest then lists what came, the remote's branch and the shallow boundary;
+/// its head, trees and worktree stay as they are.
+pub(crate) async fn receive(
+    worker: &GitWorker,
+    workspace: &Workspace,
+    sessions: &SessionStore,
+    manifest: &mut Manifest,
+    (remote, wanted): (&Remote, Wanted),
+    (context, stage): (&JobContext, Stage),
+) -> Result<Received, JobError> {
+    let folder = workspace.subfolder("fetch").await?;
+    let request = FetchRequest {
+        branch: wanted.branch,
+        commit: wanted.commit,
+        depth: wanted.depth,
+        have: manifest.known_tips(),
+        shallow: manifest.shallow.clone(),
+    };
+    let limits = &worker.config.limits.transfer;
+    let progress = report(context.events.clone(), stage);
+    let fetched = fetch::fetch(
+        &worker.client,
+        remote,
+        &request,
+        &folder,
+        limits,
+        progress,
+        &context.cancel,
+    )
+    .await?;
+    let (tip, trees) = match fetched.tip {
+        None => (None, None),
+        Some(commit) => {
+            let (tree, entry) = take_in(worker, workspace, sessions, manifest, &fetched, commit).await?;
+            (Some((commit, tree)), entry)
+        }
+    };
+    note_remote(manifest, &fetched);
+    Ok(Received {
+        branch: fetched.branch,
+        tip,
+        trees,
+        objects: fetched.pack.as_ref().map_or(0, |pack| pack.objects),
+        received_bytes: fetched.received_bytes,
+    })
+}
+
+/// Checks the trees of the commit, and uploads the received pack with a small one of the commit and its trees.
+async fn take_in(
+    worker: &GitWorker,
+    workspace: &Workspace,
+    sessions: &SessionStore,
+    manifest: &mut Manifest,
+    fetched: &Fetched,
+    commit: CommitId,
+) -> Result<(TreeId, Option<PackEntry>), JobError> {
+    if let Some(pack) = fetched.pack.clone() {
+        workspace.add_pack(pack).await?;
+    }
+    let tree = workspace.require_trees(manifest, commit).await?;
+    let limits = worker.config.limits.tree.clone();
+    workspace
+        .with(move |scratch| scratch.check_tree(&tree, &limits))
+        .await?;
+    if let Some(pack) = &fetched.pack {
+        let entry = sessions.upload_pack(manifest, pack, PackKind::Base).await?;
+        manifest.add_pack(entry);
+    }
+    if manifest.head == Some(commit) {
+        return Ok((tree, None));
+    }
+    let folder = workspace.subfolder("trees").await?;
+    let trees = workspace
+        .with(move |scratch| scratch.write_trees_pack(&commit, &folder))
+        .await?;
+    Ok((
+        tree,
+        Some(sessions.upload_pack(manifest, &trees, PackKind::Trees).await?),
+    ))
+}
+
+/// Writes down where the fetched branch stands at the remote, and where history ends here.
+fn note_remote(manifest: &mut Manifest, fetched: &Fetched) {
+    if let Some(tip) = fetched.tip {
+        let full = fetched.branch.to_ref();
+        let at_remote = fetched.refs.branch(&fetched.branch);
+        manifest.refs.insert(full, at_remote.unwrap_or(tip));
+    }
+    manifest.shallow.clone_from(&fetched.shallow);
+}
+
+fn report(events: ProgressSink, stage: Stage) -> Arc<dyn Fn(FetchProgress) + Send + Sync> {
+    Arc::new(move |progress| match progress {
+        FetchProgress::Receiving {
+            objects,
+            total,
+            bytes,
+        } => {
+            let message = format!("Receiving objects ({})", in_units(bytes));
+            events.progress(
+                stage,
+                message,
+                Progress {
+                    done: objects,
+                    total,
+                    unit: Unit::Objects,
+                },
+            );
+        }
+        FetchProgress::Resolving { done, total } => {
+            events.progress(
+                stage,
+                "Resolving deltas",
+                Progress {
+                    done,
+                    total: Some(total),
+                    unit: Unit::Objects,
+                },
+            );
+        }
+        FetchProgress::Remote(words) => {
+            let message = format!("remote: {words}");
+            events.progress(
+                stage,
+                message,
+                Progress {
+                    done: 0,
+                    total: None,
+                    unit: Unit::Objects,
+                },
+            );
+        }
+    })
+}
+
+/// Bytes for people, in powers of 1024.
+pub(crate) fn in_units(bytes: u64) -> String {
+    const KIB: u64 = 1024;
+    match bytes {
+        0..KIB => format!("{bytes} B"),
+        KIB..0x10_0000 => format!("{} KiB", bytes / KIB),
+        _ => format!(
+            "{}.{} MiB",
+            bytes / (KIB * KIB),
+            bytes % (KIB * KIB) * 10 / (KIB * KIB)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn bytes_for_people() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1 << 20, "1.0 MiB"),
+            (1_600_000, "1.5 MiB"),
+        ] {
+            assert_eq!(super::in_units(bytes), text);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! A job's scratch repository: the session's small packs, and whatever else the job has to read, object by object.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use mayfly_git::pack::PackFiles;
+use mayfly_git::scratch::Scratch;
+use mayfly_protocol::{CommitId, ErrorCode, ObjectId, TreeId};
+use mayfly_session::{Manifest, PackKind, SessionStore};
+use mayfly_worker::JobContext;
+
+use crate::GitWorker;
+use crate::failure::JobError;
+
+/// The largest tree object or commit that is read by range, in bytes.
+const MAX_TREE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A scratch repository, with the session that its missing objects are read from.
+pub(crate) struct Workspace {
+    scratch: Arc<Mutex<Scratch>>,
+    folder: PathBuf,
+    sessions: SessionStore,
+}
+
+impl Workspace {
+    /// Makes an empty scratch repository in the job's folder.
+    pub(crate) async fn create(
+        worker: &GitWorker,
+        sessions: &SessionStore,
+        context: &JobContext,
+    ) -> Result<Self, JobError> {
+        let folder = context.scratch.clone();
+        let (repository, limits) = (folder.join("repository"), worker.config.limits.scratch.clone());
+        let scratch = mayfly_telemetry::task::blocking(move || Scratch::create(&repository, limits)).await?;
+        Ok(Self {
+            scratch: Arc::new(Mutex::new(scratch)),
+            folder,
+            sessions: sessions.clone(),
+        })
+    }
+
+    /// Makes a scratch repository with the session's small packs.
+    pub(crate) async fn open(
+        worker: &GitWorker,
+        sessions: &SessionStore,
+        manifest: &Manifest,
+        context: &JobContext,
+    ) -> Result<Self, JobError> {
+        let workspace = Self::create(worker, sessions, context).await?;
+        let folder = workspace.subfolder("session-packs").await?;
+        for pack in sessions.download_small_packs(manifest, &folder).await? {
+            workspace.add_pack(pack).await?;
+        }
+        Ok(workspace)
+    }
+
+    /// Does blocking work on the scratch repository.
+    pub(crate) async fn with<T, E, F>(&self, work: F) -> Result<T, JobError>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        JobError: From<E>,
+        F: FnOnce(&Scratch) -> Result<T, E> + Send + 'static,
+    {
+        let scratch = Arc::clone(&self.scratch);
+        let outcome = mayfly_telemetry::task::blocking(move || {
+            let scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&scratch)
+        });
+        outcome.await.map_err(JobError::from)
+    }
+
+    /// Makes a folder of its own for files of the job.
+    pub(crate) async fn subfolder(&self, name: &str) -> Result<PathBuf, JobError> {
+        let folder = self.folder.join(name);
+        let made = folder.clone();
+        mayfly_telemetry::task::blocking(move || std::fs::create_dir_all(&made))
+            .await
+            .map_err(|error| {
+                JobError::new(
+                    disk_code(&error),
+                    format!("no scratch folder could be made: {error}"),
+                )
+            })?;
+        Ok(folder)
+    }
+
+    pub(crate) async fn add_pack(&self, pack: PackFiles) -> Result<(), JobError> {
+        self.with(move |scratch| scratch.add_pack(&pack)).await
+    }
+
+    /// Reads those of the objects that are not here out of the session's packs, as far as they are there and not too large.
+    pub(crate) async fn read_missing(
+        &self,
+        manifest: &Manifest,
+        ids: Vec<ObjectId>,
+        max_bytes: u64,
+    ) -> Result<usize, JobError> {
+        let missing = self
+            .with(move |scratch| {
+                Ok::<_, JobError>(ids.into_iter().filter(|id| !scratch.has(id)).collect::<Vec<_>>())
+            })
+            .await?;
+        if missing.is_empty() {
+            return Ok(0);
+        }
+        let objects = self.sessions.read_objects(manifest, &missing, max_bytes).await?;
+        let found = objects.len();
+        self.with(move |scratch| {
+            objects
+                .iter()
+                .try_for_each(|(_, kind, content)| scratch.add_object(*kind, content).map(drop))
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// Brings a commit and all its trees here, reading by range what a small pack does not hold.
+    pub(crate) async fn require_trees(
+        &self,
+        manifest: &Manifest,
+        commit: CommitId,
+    ) -> Result<TreeId, JobError> {
+        self.require(manifest, vec![commit]).await?;
+        let tree = self.with(move |scratch| scratch.commit_tree(&commit)).await?;
+        loop {
+            let missing = self.with(move |scratch| scratch.missing_trees(&tree)).await?;
+            if missing.is_empty() {
+                return Ok(tree);
+            }
+            self.require(manifest, missing).await?;
+        }
+    }
+
+    async fn require(&self, manifest: &Manifest, ids: Vec<ObjectId>) -> Result<(), JobError> {
+        let wanted = ids.clone();
+        self.read_missing(manifest, ids, MAX_TREE_BYTES).await?;
+        let absent = self
+            .with(move |scratch| Ok::<_, JobError>(wanted.into_iter().find(|id| !scratch.has(id))))
+            .await?;
+        match absent {
+            None => Ok(()),
+            Some(id) => Err(JobError::new(
+                ErrorCode::RemoteProtocol,
+                format!(
+                    "object {id} is missing: the remote did not send it, and the session does not hold it"
+                ),
+            )),
+        }
+    }
+
+    /// The pack of what the remote lacks to have `commit`, given the newest ancestor that it has.
+    pub(crate) async fn pack_for_remote(
+        &self,
+        commit: CommitId,
+        upstream: Option<CommitId>,
+    ) -> Result<Bytes, JobError> {
+        let known: Vec<_> = upstream.into_iter().collect();
+        let pack = self.with(move |scratch| {
+            let ids = scratch.objects_to_send(&commit, &known)?;
+            scratch.pack_objects(&ids)
+        });
+        Ok(pack.await?.into())
+    }
+
+    /// Uploads what the job made so far as a pack of its own; nothing where it made nothing.
+    pub(crate) async fn upload_new_objects(&self, manifest: &mut Manifest) -> Result<(), JobError> {
+        let folder = self.subfolder("new-pack").await?;
+        if let Some(files) = self.with(move |scratch| scratch.write_new_pack(&folder)).await? {
+            let entry = self.sessions.upload_pack(manifest, &files, PackKind::Job).await?;
+            manifest.add_pack(entry);
+        }
+        Ok(())
+    }
+}
+
+fn disk_code(error: &std::io::Error) -> ErrorCode {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorCode::DiskFull,
+        _ => ErrorCode::Internal,
+    }
+}

@@ -1,0 +1,119 @@
+//! Nothing happens twice: pushes whose answer was lost, and attempts that are repeated.
+
+use mayfly_protocol::{ErrorCode, JobId, JobKind};
+use mayfly_testkit::git_host::{Fault, On};
+use mayfly_testkit::repo::TestRepo;
+use serde_json::json;
+
+use super::rig::Rig;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_whose_answer_was_lost_is_recognised() {
+    let rig = Rig::new().await;
+    let bare = rig.host.publish(&TestRepo::sample(), "app");
+    rig.clone("s", "app").await;
+    rig.write("s", "a.txt", "a\n").await;
+    rig.host.fail_times(On::ReceivePack, 1, Fault::LoseAnswer);
+    let done = rig.commit("s", json!({})).await.completed();
+    assert_eq!(bare.rev_parse("main"), done["commitSha"].as_str().unwrap());
+    assert_eq!(bare.log("main").len(), 3);
+}
+
+/// A push that was done, and after it a host that answers nothing more: the job cannot know.
+async fn leave_in_doubt(rig: &Rig, job: &JobId) {
+    rig.host.fail_times(On::ReceivePack, 1, Fault::LoseAnswer);
+    let body = rig.with_token("s", json!({}));
+    // The first advertisement is answered, those after the push are not.
+    let running = rig.job_as(JobKind::CommitAndPush, body, Some((job, 1)));
+    let breaking = async {
+        while rig.host.requests_on(&On::ReceivePack).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        rig.host.fail(On::PushAdvertisement, Fault::status(503));
+    };
+    let (ran, ()) = tokio::join!(running, breaking);
+    ran.failed(ErrorCode::RemoteUnreachable);
+    rig.host.behave();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_attempt_takes_up_the_commit_of_the_first() {
+    let rig = Rig::new().await;
+    let bare = rig.host.publish(&TestRepo::sample(), "app");
+    rig.clone("s", "app").await;
+    rig.write("s", "a.txt", "a\n").await;
+    let job = JobId::new_now();
+    leave_in_doubt(&rig, &job).await;
+    assert!(rig.manifest("s").await.unwrap().intent.is_some());
+    let pushed = bare.rev_parse("main");
+    let body = rig.with_token("s", json!({}));
+    let done = rig
+        .job_as(JobKind::CommitAndPush, body, Some((&job, 2)))
+        .await
+        .completed();
+    assert_eq!(
+        (&done["commitSha"], &done["committed"]),
+        (&json!(pushed), &json!(true))
+    );
+    assert_eq!(bare.rev_parse("main"), pushed);
+    assert!(rig.manifest("s").await.unwrap().intent.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_job_goes_on_from_what_the_lost_one_pushed() {
+    let rig = Rig::new().await;
+    let bare = rig.host.publish(&TestRepo::sample(), "app");
+    rig.clone("s", "app").await;
+    rig.write("s", "a.txt", "a\n").await;
+    leave_in_doubt(&rig, &JobId::new_now()).await;
+    rig.write("s", "b.txt", "b\n").await;
+    let done = rig.commit("s", json!({"message": "Second"})).await.completed();
+    assert_eq!(done["filesChanged"], 1);
+    assert_eq!(bare.log("main").len(), 4);
+    assert_eq!(bare.show("main", "a.txt"), b"a\n");
+    assert_eq!(bare.show("main", "b.txt"), b"b\n");
+    bare.fsck_strict();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_jobs_make_equal_commits() {
+    let rig = Rig::new().await;
+    let repo = TestRepo::sample();
+    rig.host.publish(&repo, "one");
+    rig.host.publish(&repo, "two");
+    let mut commits = Vec::new();
+    for name in ["one", "two"] {
+        rig.clone(name, name).await;
+        rig.write(name, "a.txt", "a\n").await;
+        let body = rig.with_token(name, json!({"message": "Same"}));
+        let job = JobId::new_now();
+        commits.push(
+            rig.job_as(JobKind::CommitAndPush, body, Some((&job, 1)))
+                .await
+                .completed()["commitSha"]
+                .clone(),
+        );
+    }
+    assert_eq!(commits[0], commits[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_jobs_on_one_session_cannot_both_win() {
+    let rig = Rig::new().await;
+    rig.host.publish(&TestRepo::sample(), "app");
+    rig.clone("s", "app").await;
+    let change = |name: &str| json!({"files": [{"path": name, "content": "x\n"}]});
+    for round in 0..10 {
+        let before = rig.manifest("s").await.unwrap().generation;
+        let (first, second) = (format!("a{round}"), format!("b{round}"));
+        let (a, b) = tokio::join!(rig.apply("s", change(&first)), rig.apply("s", change(&second)));
+        let won = [&a, &b].iter().filter(|ran| ran.succeeded()).count();
+        let after = rig.manifest("s").await.unwrap();
+        assert_eq!(after.generation.0, before.0 + won as u64);
+        for ran in [a, b] {
+            if !ran.succeeded() {
+                assert!(ran.failed(ErrorCode::SessionConflict).retryable);
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! One worker a job, as in a fleet: started on a free port, given its job, read to the end, and looked at afterwards.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mayfly_git_worker::{GitLimits, GitWorker, GitWorkerConfig};
+use mayfly_http::{GuardedClient, HttpPolicy};
+use mayfly_naming::Namer;
+use mayfly_protocol::{ErrorCode, Event, EventBody, Failure, JobId, JobKind, SessionId, Stage, TenantId};
+use mayfly_session::{Manifest, SessionStore};
+use mayfly_sse::{Decoded, Decoder};
+use mayfly_storage::ObjectStore;
+use mayfly_testkit::git_host::GitHost;
+use mayfly_worker::{Ended, WorkerConfig};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// A git host and an object storage, with workers to order.
+pub struct Rig {
+    pub host: GitHost,
+    pub storage: Arc<dyn ObjectStore>,
+    pub limits: GitLimits,
+    pub policy: HttpPolicy,
+    storage_folder: TempDir,
+}
+
+/// What came of a job.
+pub struct Ran {
+    pub events: Vec<Event>,
+    pub raw: String,
+}
+
+impl Rig {
+    pub async fn new() -> Self {
+        let storage_folder = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", storage_folder.path().display())
+            .parse()
+            .unwrap();
+        let storage = mayfly_storage::open(&url, &mayfly_storage::StorageOptions::default())
+            .await
+            .unwrap();
+        Self {
+            host: GitHost::start(),
+            storage,
+            limits: GitLimits::default(),
+            policy: HttpPolicy {
+                allow_private: true,
+                ..HttpPolicy::default()
+            },
+            storage_folder,
+        }
+    }
+
+    fn worker(&self) -> GitWorker {
+        let config = GitWorkerConfig {
+            limits: self.limits.clone(),
+            ..GitWorkerConfig::default()
+        };
+        let client = GuardedClient::new(self.policy.clone()).unwrap();
+        GitWorker::new(
+            config,
+            Arc::clone(&self.storage),
+            client.clone(),
+            Namer::new(client, None),
+        )
+    }
+
+    /// Has a fresh worker do one job, and checks what holds for every job.
+    pub async fn job(&self, kind: JobKind, body: Value) -> Ran {
+        self.job_as(kind, body, None).await
+    }
+
+    /// The same, as an attempt at a job that has its id already.
+    pub async fn job_as(&self, kind: JobKind, body: Value, attempt: Option<(&JobId, u32)>) -> Ran {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tmp = tempfile::tempdir().unwrap();
+        let config = WorkerConfig {
+            tmp_dir: tmp.path().to_owned(),
+            ..WorkerConfig::default()
+        };
+        let serving = mayfly_worker::run(config, listener, self.worker(), CancellationToken::new());
+        let asking = async {
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            let mut request = client
+                .post(format!("http://{address}{}", kind.path()))
+                .json(&body);
+            if let Some((id, number)) = attempt {
+                request = request
+                    .header(mayfly_protocol::header::JOB_ID, id.as_str())
+                    .header(mayfly_protocol::header::ATTEMPT, number)
+                    .header(mayfly_protocol::header::ACCEPTED_AT, "2026-01-02T03:04:05.678Z");
+            }
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{body}");
+            answer.text().await.unwrap()
+        };
+        let (ended, raw) = tokio::join!(serving, asking);
+        assert_eq!(ended.unwrap(), Ended::JobDone);
+        let ran = Ran {
+            events: decode(&raw),
+            raw,
+        };
+        ran.holds_together(kind);
+        self.has_no_trace(tmp.path(), &ran);
+        ran
+    }
+
+    pub async fn clone(&self, session: &str, repository: &str) -> Value {
+        self.job(JobKind::CloneRepository, self.clone_body(session, repository))
+            .await
+            .completed()
+    }
+
+    pub fn clone_body(&self, session: &str, repository: &str) -> Value {
+        json!({"sessionId": session, "repoUrl": self.host.url(repository), "accessToken": self.host.token()})
+    }
+
+    pub async fn branch(&self, session: &str, body: Value) -> Ran {
+        self.job(JobKind::CreateBranch, self.with_token(session, body))
+            .await
+    }
+
+    pub async fn commit(&self, session: &str, body: Value) -> Ran {
+        self.job(JobKind::CommitAndPush, self.with_token(session, body))
+            .await
+    }
+
+    pub async fn apply(&self, session: &str, mut body: Value) -> Ran {
+        body["sessionId"] = session.into();
+        self.job(JobKind::ApplyChanges, body).await
+    }
+
+    /// Writes one file into the worktree.
+    pub async fn write(&self, session: &str, path: &str, content: &str) {
+        self.apply(session, json!({"files": [{"path": path, "content": content}]}))
+            .await
+            .completed();
+    }
+
+    pub fn with_token(&self, session: &str, mut body: Value) -> Value {
+        body["sessionId"] = session.into();
+        body["githubAccessToken"] = self.host.token().into();
+        body
+    }
+
+    pub fn sessions(&self) -> SessionStore {
+        SessionStore::new(Arc::clone(&self.storage), TenantId::default())
+    }
+
+    pub async fn manifest(&self, session: &str) -> Option<Manifest> {
+        let id: SessionId = session.parse().unwrap();
+        self.sessions()
+            .load(&id)
+            .await
+            .unwrap()
+            .map(|session| session.manifest)
+    }
+
+    /// No file is left in the scratch folder, and no token is in an event or in the storage.
+    fn has_no_trace(&self, tmp: &Path, ran: &Ran) {
+        let left: Vec<_> = std::fs::read_dir(tmp)
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+        for token in [
+            self.host.token(),
+            self.host.read_token(),
+            self.host.forbidden_token(),
+        ] {
+            assert!(!ran.raw.contains(token), "a token is in the events: {}", ran.raw);
+            assert!(
+                !holds(self.storage_folder.path(), token.as_bytes()),
+                "a token is in the storage"
+            );
+        }
+    }
+}
+
+impl Ran {
+    /// Exactly one terminal event, at the end; stages in the order of the contract.
+    fn holds_together(&self, kind: JobKind) {
+        let terminal: Vec<_> = self.events.iter().map(Event::is_terminal).collect();
+        assert_eq!(terminal.iter().filter(|it| **it).count(), 1, "{}", self.raw);
+        assert_eq!(terminal.last(), Some(&true), "{}", self.raw);
+        let order = Stage::order(kind);
+        let places: Vec<_> = self
+            .stages()
+            .iter()
+            .map(|stage| order.iter().position(|it| it == stage))
+            .collect();
+        assert!(
+            places.iter().all(Option::is_some) && places.is_sorted(),
+            "{:?}",
+            self.stages()
+        );
+    }
+
+    /// The stages that were passed, each once.
+    pub fn stages(&self) -> Vec<Stage> {
+        let mut stages: Vec<_> = self.events.iter().filter_map(stage).collect();
+        stages.dedup();
+        stages
+    }
+
+    pub fn succeeded(&self) -> bool {
+        matches!(
+            self.events.last().map(|event| &event.body),
+            Some(EventBody::Completed { .. })
+        )
+    }
+
+    #[track_caller]
+    pub fn completed(&self) -> Value {
+        match &self.events.last().unwrap().body {
+            EventBody::Completed { data } => data.clone(),
+            other => panic!("not completed: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn failed(&self, code: ErrorCode) -> Failure {
+        match &self.events.last().unwrap().body {
+            EventBody::Error(failure) if failure.code == code => failure.clone(),
+            other => panic!("not failed with {code}: {other:?}"),
+        }
+    }
+}
+
+fn stage(event: &Event) -> Option<Stage> {
+    match event.body {
+        EventBody::Progress { stage, .. } => Some(stage),
+        _ => None,
+    }
+}
+
+fn decode(raw: &str) -> Vec<Event> {
+    let messages = Decoder::new(1 << 20).push(raw.as_bytes()).unwrap();
+    let mut events = Vec::new();
+    for (index, decoded) in messages
+        .into_iter()
+        .filter(|it| matches!(it, Decoded::Message { .. }))
+        .enumerate()
+    {
+        if let Decoded::Message { id, data, .. } = decoded {
+            assert_eq!(id, Some((index + 1).to_string()), "ids count up from 1");
+            events.push(serde_json::from_slice(&data).unwrap());
+        }
+    }
+    events
+}
+
+/// Whether a file below the folder holds the bytes.
+fn holds(folder: &Path, bytes: &[u8]) -> bool {
+    std::fs::read_dir(folder).unwrap().flatten().any(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return holds(&path, bytes);
+        }
+        std::fs::read(&path).is_ok_and(|content| content.windows(bytes.len()).any(|window| window == bytes))
+    })
+}

@@ -1,0 +1,54 @@
+//! Where things lie in the object storage. Every key begins with the tenant, so that tenants share nothing.
+
+use mayfly_protocol::{RepoUrl, SessionId, TenantId};
+use mayfly_storage::{InvalidKey, Key};
+use sha2::{Digest, Sha256};
+
+use crate::manifest::{Manifest, PackEntry, PackScope};
+
+/// `tenants/<tenant>/sessions/<session>/manifest.json`
+pub(crate) fn manifest(tenant: &TenantId, session: &SessionId) -> Result<Key, InvalidKey> {
+    format!("tenants/{tenant}/sessions/{session}/manifest.json").parse()
+}
+
+/// The two objects of a pack: its data and its index.
+pub(crate) struct PackKeys {
+    pub(crate) pack: Key,
+    pub(crate) index: Key,
+}
+
+/// `…/repositories/<repository>/packs/<hash>.pack` for what came from the remote, `…/sessions/<session>/packs/…` for what a job made.
+pub(crate) fn pack(
+    tenant: &TenantId,
+    manifest: &Manifest,
+    entry: &PackEntry,
+) -> Result<PackKeys, InvalidKey> {
+    let owner = match entry.scope {
+        PackScope::Repository => format!("repositories/{}", repository_key(&manifest.repo_url)),
+        PackScope::Session => format!("sessions/{}", manifest.session_id),
+    };
+    let stem = format!("tenants/{tenant}/{owner}/packs/{}", entry.hash);
+    Ok(PackKeys {
+        pack: format!("{stem}.pack").parse()?,
+        index: format!("{stem}.idx").parse()?,
+    })
+}
+
+/// The first 32 hexadecimal digits of the SHA-256 of what all spellings of the repository's address share.
+fn repository_key(url: &RepoUrl) -> String {
+    let digest = Sha256::digest(url.identity().as_bytes());
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_repository_has_one_key() {
+        let key = |text: &str| repository_key(&text.parse().unwrap());
+        assert_eq!(key("https://Host/o/r.git"), key("https://host/o/r/"));
+        assert_ne!(key("https://host/o/r"), key("https://host/o/s"));
+        assert_eq!(key("https://host/o/r").len(), 32);
+    }
+}

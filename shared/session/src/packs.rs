@@ -1,0 +1,236 @@
+//! Packs of a session: uploaded whole, downloaded whole where they are small, and read object by object where they are not.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mayfly_git::pack::PackFiles;
+use mayfly_git::pack_reader::{PackReadError, PackReader, RangeError, RangeSource};
+use mayfly_git::scratch::ObjectKind;
+use mayfly_protocol::ObjectId;
+use mayfly_storage::{Key, ObjectStore, Precondition, StorageError};
+use sha1::{Digest, Sha1};
+
+use crate::key::{self, PackKeys};
+use crate::manifest::{Manifest, PackEntry, PackKind, PackScope};
+use crate::store::{LoadError, SaveError, SessionStore};
+
+/// One object that was read out of a pack in storage.
+pub type StoredObject = (ObjectId, ObjectKind, Vec<u8>);
+
+impl SessionStore {
+    /// Uploads a pack and its index, and says how the manifest is to list it. A pack that is there already is left as it is:
+    /// its name is the checksum of its content.
+    pub async fn upload_pack(
+        &self,
+        manifest: &Manifest,
+        files: &PackFiles,
+        kind: PackKind,
+    ) -> Result<PackEntry, SaveError> {
+        let session = || manifest.session_id.clone();
+        let entry = PackEntry {
+            hash: files.hash.parse().map_err(|source| SaveError::PackName {
+                session: session(),
+                source,
+            })?,
+            kind,
+            scope: if kind == PackKind::Job {
+                PackScope::Session
+            } else {
+                PackScope::Repository
+            },
+            objects: files.objects,
+            pack_bytes: files.pack_bytes,
+            index_bytes: files.index_bytes,
+        };
+        let keys = key::pack(&self.tenant, manifest, &entry).map_err(|source| SaveError::Key {
+            session: session(),
+            source,
+        })?;
+        for (key, file) in [(&keys.pack, &files.pack), (&keys.index, &files.index)] {
+            match self
+                .storage
+                .put(key, file.clone().into(), Precondition::IfAbsent)
+                .await
+            {
+                Ok(_) | Err(StorageError::PreconditionFailed { .. }) => {}
+                Err(source) => {
+                    return Err(SaveError::Storage {
+                        session: session(),
+                        source,
+                    });
+                }
+            }
+        }
+        Ok(entry)
+    }
+
+    /// Downloads the session's small packs (all but [`PackKind::Base`]) into a folder, and checks them.
+    pub async fn download_small_packs(
+        &self,
+        manifest: &Manifest,
+        into: &Path,
+    ) -> Result<Vec<PackFiles>, LoadError> {
+        let intended = manifest.intent.iter().flat_map(|intent| &intent.packs);
+        let mut files = Vec::new();
+        for entry in manifest
+            .packs
+            .iter()
+            .chain(intended)
+            .filter(|entry| entry.kind != PackKind::Base)
+        {
+            files.push(self.download_pack(manifest, entry, into).await?);
+        }
+        Ok(files)
+    }
+
+    async fn download_pack(
+        &self,
+        manifest: &Manifest,
+        entry: &PackEntry,
+        into: &Path,
+    ) -> Result<PackFiles, LoadError> {
+        let keys = self.pack_keys(manifest, entry)?;
+        let files = PackFiles {
+            pack: into.join(format!("pack-{}.pack", entry.hash)),
+            index: into.join(format!("pack-{}.idx", entry.hash)),
+            hash: entry.hash.to_string(),
+            objects: entry.objects,
+            pack_bytes: entry.pack_bytes,
+            index_bytes: entry.index_bytes,
+        };
+        for (key, file, bytes) in [
+            (&keys.pack, &files.pack, entry.pack_bytes),
+            (&keys.index, &files.index, entry.index_bytes),
+        ] {
+            self.storage
+                .download(key, file, bytes)
+                .await
+                .map_err(|error| read_error(manifest, error))?;
+        }
+        let (checked, hash) = (files.clone(), entry.hash);
+        let verdict = mayfly_telemetry::task::blocking(move || verify(&checked, &hash)).await;
+        verdict.map_err(|reason| damaged(manifest, reason))?;
+        Ok(files)
+    }
+
+    /// Reads objects one by one, by range, from whichever pack has them; those that no pack has, or that are larger than
+    /// `max_bytes`, are left out.
+    pub async fn read_objects(
+        &self,
+        manifest: &Manifest,
+        ids: &[ObjectId],
+        max_bytes: u64,
+    ) -> Result<Vec<StoredObject>, LoadError> {
+        let mut readers = Vec::new();
+        for entry in &manifest.packs {
+            let keys = self.pack_keys(manifest, entry)?;
+            readers.push(self.reader(keys, entry));
+        }
+        let mut found = Vec::new();
+        for id in ids {
+            for reader in &readers {
+                match reader.read_object(id, max_bytes).await {
+                    Ok(None) => {}
+                    Ok(Some((kind, content))) => {
+                        found.push((*id, kind, content));
+                        break;
+                    }
+                    Err(PackReadError::TooLarge { .. }) => break,
+                    Err(error) => return Err(self.pack_error(manifest, error)),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn reader(&self, keys: PackKeys, entry: &PackEntry) -> PackReader<StoredRange> {
+        let source = |key| StoredRange {
+            storage: Arc::clone(&self.storage),
+            key,
+        };
+        PackReader::new(
+            source(keys.index),
+            entry.index_bytes,
+            source(keys.pack),
+            entry.pack_bytes,
+        )
+    }
+
+    fn pack_keys(&self, manifest: &Manifest, entry: &PackEntry) -> Result<PackKeys, LoadError> {
+        key::pack(&self.tenant, manifest, entry).map_err(|source| LoadError::Key {
+            session: manifest.session_id.clone(),
+            source,
+        })
+    }
+
+    fn pack_error(&self, manifest: &Manifest, error: PackReadError) -> LoadError {
+        match error {
+            PackReadError::Source(source) => match source.0.downcast::<StorageError>() {
+                Ok(storage) => read_error(manifest, *storage),
+                Err(other) => damaged(manifest, other.to_string()),
+            },
+            other => damaged(manifest, other.to_string()),
+        }
+    }
+}
+
+/// A missing or overlong object is damage: the manifest names only what was uploaded whole.
+fn read_error(manifest: &Manifest, error: StorageError) -> LoadError {
+    match error {
+        StorageError::NotFound { .. } | StorageError::TooLarge { .. } => damaged(manifest, error.to_string()),
+        source => LoadError::Storage {
+            session: manifest.session_id.clone(),
+            source,
+        },
+    }
+}
+
+fn damaged(manifest: &Manifest, reason: String) -> LoadError {
+    LoadError::Damaged {
+        session: manifest.session_id.clone(),
+        reason,
+    }
+}
+
+/// Checks a downloaded pack and its index against their own checksums and against the pack's name.
+///
+/// Source: gitformat-pack(5): a pack ends with the SHA-1 of all before it; an index ends with that of its pack and its own.
+fn verify(files: &PackFiles, hash: &ObjectId) -> Result<(), String> {
+    let pack =
+        std::fs::read(&files.pack).map_err(|error| format!("pack {hash} cannot be read back ({error})"))?;
+    let index =
+        std::fs::read(&files.index).map_err(|error| format!("index {hash} cannot be read back ({error})"))?;
+    let is_sealed = |content: &[u8]| {
+        content
+            .split_last_chunk::<20>()
+            .is_some_and(|(body, seal)| Sha1::digest(body).as_slice() == seal)
+    };
+    if !is_sealed(&pack) || !pack.ends_with(hash.as_bytes()) {
+        return Err(format!("the content of pack {hash} does not match its checksum"));
+    }
+    let names_its_pack = index.len() >= 40 && index[index.len() - 40..index.len() - 20] == *hash.as_bytes();
+    if !is_sealed(&index) || !names_its_pack {
+        return Err(format!(
+            "the content of the index of pack {hash} does not match its checksum"
+        ));
+    }
+    Ok(())
+}
+
+/// One object in storage, read by ranges.
+struct StoredRange {
+    storage: Arc<dyn ObjectStore>,
+    key: Key,
+}
+
+#[async_trait::async_trait]
+impl RangeSource for StoredRange {
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, RangeError> {
+        self.storage
+            .get_range(&self.key, range)
+            .await
+            .map_err(|error| RangeError(Box::new(error)))
+    }
+}

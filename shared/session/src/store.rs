@@ -1,0 +1,219 @@
+//! Loading and saving manifests, by compare-and-swap.
+
+use std::sync::Arc;
+
+use mayfly_protocol::{InvalidId, SessionId, TenantId};
+use mayfly_storage::{InvalidKey, ObjectStore, Precondition, StorageError, Version};
+
+use crate::key;
+use crate::manifest::{FORMAT_VERSION, Manifest};
+
+/// The largest manifest that is read or written, in bytes.
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The sessions of one tenant.
+#[derive(Debug, Clone)]
+pub struct SessionStore {
+    pub(crate) storage: Arc<dyn ObjectStore>,
+    pub(crate) tenant: TenantId,
+}
+
+/// A session as it was loaded or saved, with the fence for the next save.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// What the session holds.
+    pub manifest: Manifest,
+    version: Version,
+}
+
+/// Why a session, or an object of it, could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// What is stored cannot be what was saved.
+    #[error("session `{session}` is damaged: {reason}")]
+    Damaged {
+        /// The session.
+        session: SessionId,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// The storage failed.
+    #[error("session `{session}` could not be read from object storage")]
+    Storage {
+        /// The session.
+        session: SessionId,
+        /// How.
+        #[source]
+        source: StorageError,
+    },
+    /// The id makes no storage key.
+    #[error("session `{session}` has no place in object storage")]
+    Key {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        #[source]
+        source: InvalidKey,
+    },
+}
+
+/// Why a session, or a pack of it, was not saved.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// Another job saved first; this one's changes are not in the session.
+    #[error(
+        "session `{session}` was saved by another job in the meantime; nothing of this job was saved, so send it again"
+    )]
+    Conflict {
+        /// The session.
+        session: SessionId,
+    },
+    /// The manifest has grown past its limit.
+    #[error(
+        "the manifest of session `{session}` has {bytes} bytes, more than the {MAX_MANIFEST_BYTES} that one may have"
+    )]
+    TooLarge {
+        /// The session.
+        session: SessionId,
+        /// Its size.
+        bytes: u64,
+    },
+    /// The storage failed.
+    #[error("session `{session}` could not be saved to object storage")]
+    Storage {
+        /// The session.
+        session: SessionId,
+        /// How.
+        #[source]
+        source: StorageError,
+    },
+    /// The id makes no storage key.
+    #[error("session `{session}` has no place in object storage")]
+    Key {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        #[source]
+        source: InvalidKey,
+    },
+    /// A pack is not named by a checksum.
+    #[error("a pack of session `{session}` is not named by its checksum")]
+    PackName {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        #[source]
+        source: InvalidId,
+    },
+}
+
+impl SessionStore {
+    /// The sessions of this tenant in this storage.
+    pub fn new(storage: Arc<dyn ObjectStore>, tenant: TenantId) -> Self {
+        Self { storage, tenant }
+    }
+
+    /// Reads a session; `None` where there is none.
+    pub async fn load(&self, session: &SessionId) -> Result<Option<Session>, LoadError> {
+        let key = key::manifest(&self.tenant, session).map_err(|source| LoadError::Key {
+            session: session.clone(),
+            source,
+        })?;
+        let object = match self.storage.get(&key, MAX_MANIFEST_BYTES).await {
+            Ok(object) => object,
+            Err(StorageError::NotFound { .. }) => return Ok(None),
+            Err(source) => {
+                return Err(LoadError::Storage {
+                    session: session.clone(),
+                    source,
+                });
+            }
+        };
+        let manifest = parse(session, &object.bytes).map_err(|reason| LoadError::Damaged {
+            session: session.clone(),
+            reason,
+        })?;
+        Ok(Some(Session {
+            manifest,
+            version: object.version,
+        }))
+    }
+
+    /// Replaces the manifest that `previous` was loaded with, or makes the first one.
+    ///
+    /// The packs that it names must have been uploaded before. A save whose answer was lost is recognised as done.
+    pub async fn save(&self, previous: Option<&Session>, manifest: Manifest) -> Result<Session, SaveError> {
+        let session = manifest.session_id.clone();
+        let key = key::manifest(&self.tenant, &session).map_err(|source| SaveError::Key {
+            session: session.clone(),
+            source,
+        })?;
+        let body = encode(&manifest)?;
+        let precondition = match previous {
+            Some(previous) => Precondition::IfMatch(previous.version.clone()),
+            None => Precondition::IfAbsent,
+        };
+        match self.storage.put(&key, body.clone().into(), precondition).await {
+            Ok(version) => Ok(Session { manifest, version }),
+            Err(StorageError::PreconditionFailed { .. }) => self.recognise(manifest, &body).await,
+            Err(source) => Err(SaveError::Storage { session, source }),
+        }
+    }
+
+    /// After a lost swap: either another job won, or this very save was done and only its answer was lost.
+    async fn recognise(&self, manifest: Manifest, body: &[u8]) -> Result<Session, SaveError> {
+        let session = manifest.session_id.clone();
+        let key = key::manifest(&self.tenant, &session).map_err(|source| SaveError::Key {
+            session: session.clone(),
+            source,
+        })?;
+        match self.storage.get(&key, MAX_MANIFEST_BYTES).await {
+            Ok(object) if object.bytes == body => Ok(Session {
+                manifest,
+                version: object.version,
+            }),
+            Ok(_) | Err(StorageError::NotFound { .. } | StorageError::TooLarge { .. }) => {
+                Err(SaveError::Conflict { session })
+            }
+            Err(source) => Err(SaveError::Storage { session, source }),
+        }
+    }
+}
+
+fn encode(manifest: &Manifest) -> Result<Vec<u8>, SaveError> {
+    let session = || manifest.session_id.clone();
+    let body = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+    let bytes = body.len() as u64;
+    if bytes > MAX_MANIFEST_BYTES {
+        Err(SaveError::TooLarge {
+            session: session(),
+            bytes,
+        })
+    } else {
+        Ok(body)
+    }
+}
+
+fn parse(session: &SessionId, bytes: &[u8]) -> Result<Manifest, String> {
+    let value: serde_json::Value =
+        serde_json::from_slice(bytes).map_err(|error| format!("its manifest is not JSON ({error})"))?;
+    match value.get("formatVersion").and_then(serde_json::Value::as_u64) {
+        Some(version) if version == u64::from(FORMAT_VERSION) => {}
+        Some(version) => {
+            return Err(format!(
+                "its manifest has format {version}; this build reads {FORMAT_VERSION}"
+            ));
+        }
+        None => return Err("its manifest has no format version".to_owned()),
+    }
+    let manifest: Manifest = serde_json::from_value(value)
+        .map_err(|error| format!("its manifest does not fit the format ({error})"))?;
+    if manifest.session_id == *session {
+        Ok(manifest)
+    } else {
+        Err(format!(
+            "its manifest is that of session `{}`",
+            manifest.session_id
+        ))
+    }
+}
