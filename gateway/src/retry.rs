@@ -26,11 +26,8 @@ pub enum Outcome {
     #[error("refused the job: {}", .0.error)]
     Refused(Refusal),
     /// An answer that is neither a stream nor a refusal.
-    #[error("answered with status {status}, and no stream of events")]
-    NotAStream {
-        /// The HTTP status.
-        status: u16,
-    },
+    #[error("answered with {0}, and not with a stream of events")]
+    NotAStream(String),
     /// The request may have been read, and no answer came.
     #[error("took the request, and then did not answer: {0}")]
     NoAnswer(String),
@@ -66,7 +63,7 @@ pub fn judge(outcome: &Outcome) -> Verdict {
         Outcome::Unready => Verdict::NextWorker(Aside::Away),
         Outcome::Unauthorized => Verdict::NextWorker(Aside::Faulty),
         Outcome::Refused(refusal) => Verdict::Fail(passed_on(refusal), Aside::Busy),
-        Outcome::NotAStream { .. } => Verdict::Fail(
+        Outcome::NotAStream(_) => Verdict::Fail(
             Failure::new(
                 ErrorCode::WorkerProtocol,
                 format!(
@@ -152,7 +149,7 @@ mod tests {
                 Aside::Busy,
             ),
             (
-                Outcome::NotAStream { status: 200 },
+                Outcome::NotAStream("status 200".into()),
                 Some(ErrorCode::WorkerProtocol),
                 Aside::Faulty,
             ),

@@ -49,6 +49,8 @@ pub async fn run(
     ended.cancel();
     tasks.close();
     tasks.wait().await;
+    gateway.client.connections.close();
+    gateway.client.connections.wait().await;
     tracing::info!("the gateway ends");
     Ok(())
 }

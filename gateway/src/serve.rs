@@ -96,7 +96,8 @@ impl Server {
         let giving_up = self.giving_up.clone();
         task::spawn(&self.connections, async move {
             if let Some(Err(error)) = giving_up.run_until_cancelled(connection.run(socket)).await {
-                tracing::debug!(%error, "a connection ended early");
+                let error = &error as &(dyn std::error::Error + 'static);
+                tracing::debug!(error, "a connection ended early");
             }
         });
     }

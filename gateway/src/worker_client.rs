@@ -133,10 +133,13 @@ impl WorkerClient {
     }
 }
 
-/// A request that hyper never began to write is as good as not sent; of any other nobody knows.
+/// A request that hyper never began to write is as good as not sent; of any other nobody knows, unless an answer of some kind came.
 fn failed(error: &hyper::Error) -> Outcome {
-    match error.is_canceled() {
-        true => Outcome::Unreachable("the connection closed before the request was sent".to_owned()),
+    if error.is_canceled() {
+        return Outcome::Unreachable("the connection closed before the request was sent".to_owned());
+    }
+    match error.is_parse() {
+        true => Outcome::NotAStream("something that is not HTTP".to_owned()),
         false => Outcome::NoAnswer(error.to_string()),
     }
 }
@@ -153,9 +156,7 @@ async fn judge_head(response: Response<Incoming>, connection: DropGuard) -> Resu
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Outcome::Unauthorized),
         _ => Err(match read_refusal(response).await {
             Some(refusal) if refusal.code.status() == status.as_u16() => Outcome::Refused(refusal),
-            _ => Outcome::NotAStream {
-                status: status.as_u16(),
-            },
+            _ => Outcome::NotAStream(format!("status {}", status.as_u16())),
         }),
     }
 }

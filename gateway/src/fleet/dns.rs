@@ -46,7 +46,12 @@ pub(crate) async fn refresh(name: DnsName, settings: DnsSettings, list: List) {
         match lookup(&name, settings.timeout).await {
             Ok(found) => take(&name, found, &mut known, &list),
             Err(error) if known == Known::Nothing => {
-                tracing::warn!(%error, "no worker found behind `{name}`; looking again every {:?}", settings.refresh);
+                let error = &error as &(dyn std::error::Error + 'static);
+                tracing::warn!(
+                    error,
+                    "no worker found behind `{name}`; looking again every {:?}",
+                    settings.refresh
+                );
                 known = Known::Failure;
                 list.set(Vec::new(), false);
             }

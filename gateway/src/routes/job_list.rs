@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
@@ -17,6 +17,8 @@ use crate::state::Gateway;
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
+
+type JobPath = Result<Path<String>, PathRejection>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -65,22 +67,19 @@ fn filter(query: Result<Query<ListQuery>, QueryRejection>) -> Result<(JobFilter,
     Ok((filter, limit))
 }
 
-pub(super) async fn one(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>) -> Response {
-    answer(find(&gateway, &id).map(|job| json(StatusCode::OK, &job.view(true))))
+pub(super) async fn one(State(gateway): State<Arc<Gateway>>, id: JobPath) -> Response {
+    answer(find(&gateway, id).map(|job| json(StatusCode::OK, &job.view(true))))
 }
 
-pub(super) async fn events(
-    State(gateway): State<Arc<Gateway>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let found = find(&gateway, &id);
+pub(super) async fn events(State(gateway): State<Arc<Gateway>>, id: JobPath, headers: HeaderMap) -> Response {
+    let found = find(&gateway, id);
     answer(found.and_then(|job| event_stream::resume(&job, &headers, gateway.config.heartbeat)))
 }
 
 /// What is not an id is as unknown as an id that no job has.
-fn find(gateway: &Gateway, id: &str) -> Result<Arc<Job>, Refusal> {
-    let job = id.parse().ok().and_then(|id| gateway.jobs.get(&id));
+fn find(gateway: &Gateway, id: JobPath) -> Result<Arc<Job>, Refusal> {
+    let id = id.ok().and_then(|Path(id)| id.parse().ok());
+    let job = id.and_then(|id| gateway.jobs.get(&id));
     job.ok_or_else(|| {
         let text = "this gateway knows no such job; it may be too old, or from before a restart";
         Refusal::new(ErrorCode::NotFound, text)

@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mayfly_telemetry::task;
 use tempfile::TempDir;
@@ -17,12 +18,24 @@ use crate::retry::{Aside, Pauses};
 /// How a worker ended badly.
 #[derive(Debug, thiserror::Error)]
 enum WorkerError {
-    #[error("its scratch folder cannot be made in `{tmp_dir}`: {source}")]
-    Scratch { tmp_dir: String, source: io::Error },
-    #[error("`{program}` cannot be started: {source}")]
-    Start { program: String, source: io::Error },
-    #[error("{announce}; it ended with {status}")]
-    NotReady { announce: AnnounceError, status: String },
+    #[error("its scratch folder cannot be made in `{tmp_dir}`")]
+    Scratch {
+        tmp_dir: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{program}` cannot be started")]
+    Start {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("it was not ready, and ended with {status}")]
+    NotReady {
+        status: String,
+        #[source]
+        source: AnnounceError,
+    },
     #[error("it ended with {0}")]
     Exit(String),
     #[error("it ended before it was given a job")]
@@ -52,13 +65,18 @@ impl Slot {
                 Err(error) => {
                     let pause = self.pauses().after(Aside::Faulty, failures, jitter());
                     failures = failures.saturating_add(1);
-                    let (kind, slot) = (self.config.kind, self.number);
-                    tracing::warn!(worker.kind = %kind, slot, failures, "a worker ended badly: {error}; the next one starts in {pause:?}");
+                    self.log(&error, failures, pause);
                     // Whether the pause is over or the shutdown came: the loop looks.
                     let _paused = self.board.shutdown.run_until_cancelled(sleep(pause)).await;
                 }
             }
         }
+    }
+
+    fn log(&self, error: &WorkerError, failures: u32, pause: Duration) {
+        let (kind, slot) = (self.config.kind, self.number);
+        let error = error as &(dyn std::error::Error + 'static);
+        tracing::warn!(worker.kind = %kind, slot, failures, error, "a worker ended badly; the next one starts in {pause:?}");
     }
 
     fn pauses(&self) -> Pauses {
@@ -93,9 +111,9 @@ impl Slot {
         let used = match announced {
             None => None,
             Some(Ok(address)) => Some(self.serve(&mut process, address).await),
-            Some(Err(announce)) => {
+            Some(Err(source)) => {
                 let status = shown(&process.end(self.config.stop_grace).await);
-                return Err(WorkerError::NotReady { announce, status });
+                return Err(WorkerError::NotReady { status, source });
             }
         };
         let status = process.end(self.config.stop_grace).await;

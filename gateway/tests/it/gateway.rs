@@ -1,0 +1,105 @@
+//! A gateway on a free port, ended when it is dropped.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use mayfly_gateway::{GatewayConfig, RunError, WorkerSource};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{self, Events, PATIENCE};
+use crate::stub_worker::StubWorker;
+
+pub(crate) struct TestGateway {
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: CancellationToken,
+    running: JoinHandle<Result<(), RunError>>,
+}
+
+impl Drop for TestGateway {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        self.running.abort();
+    }
+}
+
+/// Short waits, so that what waits for a bound does so quickly; long enough for a slow machine.
+pub(crate) fn config(workers: &[&StubWorker]) -> GatewayConfig {
+    GatewayConfig {
+        git_workers: WorkerSource::Static(workers.iter().map(|worker| worker.url()).collect()),
+        queue_timeout: PATIENCE,
+        position_interval: Duration::from_millis(50),
+        linger: Duration::from_millis(200),
+        ..GatewayConfig::default()
+    }
+}
+
+impl TestGateway {
+    #[expect(clippy::disallowed_methods, reason = "the test stands for main")]
+    pub(crate) async fn start(config: GatewayConfig) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(mayfly_gateway::run(config, listener, shutdown.clone()));
+        Self {
+            address,
+            shutdown,
+            running,
+        }
+    }
+
+    pub(crate) async fn with(workers: &[&StubWorker]) -> Self {
+        Self::start(config(workers)).await
+    }
+
+    pub(crate) async fn send(&self, request: Request<Bytes>) -> Response<Incoming> {
+        client::send(self.address, request).await
+    }
+
+    /// Posts a job, and reads its stream.
+    pub(crate) async fn post(&self, request: Request<Bytes>) -> Events {
+        Events::of(self.send(request).await)
+    }
+
+    /// A job of a session of its own, to its end.
+    pub(crate) async fn names_of(&self, session: &str) -> Vec<String> {
+        self.post(client::job(session)).await.names().await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        let response = self.send(client::get(path)).await;
+        (response.status().as_u16(), client::json(response).await)
+    }
+
+    /// Looks at a path until what it says is right.
+    pub(crate) async fn wait_for(&self, path: &str, is_right: impl Fn(&Value) -> bool) -> Value {
+        let look = async {
+            loop {
+                let (_, value) = self.get(path).await;
+                if is_right(&value) {
+                    return value;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, look)
+            .await
+            .unwrap_or_else(|_| panic!("`{path}` never became right"))
+    }
+
+    /// Asks the gateway to end, and waits for it.
+    pub(crate) async fn stop(&mut self) {
+        self.shutdown.cancel();
+        timeout(PATIENCE, &mut self.running)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
+}

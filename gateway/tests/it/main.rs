@@ -1,0 +1,14 @@
+//! The gateway over real HTTP, with scripted workers and real processes.
+
+#![expect(clippy::unwrap_used, reason = "tests and what only they use")]
+
+mod client;
+mod dispatching;
+mod gateway;
+mod jobs;
+mod real_worker;
+mod refusals;
+mod relaying;
+mod shutdown;
+mod stub_worker;
+mod supervisor;

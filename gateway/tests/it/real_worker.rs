@@ -1,0 +1,135 @@
+//! The gateway against the real one-job runtime, with a runner that does next to nothing.
+
+use std::sync::Arc;
+
+use mayfly_gateway::{GatewayConfig, WorkerSource, WorkerUrl};
+use mayfly_protocol::{Failure, Job, JobKind, SecretString, Source, Stage};
+use mayfly_worker::{Ended, JobContext, JobRunner, WorkerConfig};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{PATIENCE, job, post};
+use crate::gateway::{TestGateway, config};
+
+#[derive(Clone, Default)]
+struct WaitingRunner {
+    go_on: Arc<Notify>,
+}
+
+#[async_trait::async_trait]
+impl JobRunner for WaitingRunner {
+    fn source(&self) -> Source {
+        Source::GitWorker
+    }
+
+    fn kinds(&self) -> &'static [JobKind] {
+        &[JobKind::CreateBranch, JobKind::ApplyChanges]
+    }
+
+    async fn run(&self, _job: Job, context: JobContext) -> Result<Value, Failure> {
+        context.events.stage(Stage::Preparing, "Preparing");
+        self.go_on.notified().await;
+        Ok(json!({"attempt": context.attempt, "jobId": context.job_id}))
+    }
+}
+
+struct RealWorker {
+    url: WorkerUrl,
+    runner: WaitingRunner,
+    ended: JoinHandle<Ended>,
+    _folder: TempDir,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test stands for main")]
+async fn start() -> RealWorker {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = listener.local_addr().unwrap().into();
+    let folder = TempDir::new().unwrap();
+    let config = WorkerConfig {
+        tmp_dir: folder.path().to_owned(),
+        token: Some(SecretString::from("fleet-token")),
+        ..WorkerConfig::default()
+    };
+    let runner = WaitingRunner::default();
+    let running = mayfly_worker::run(config, listener, runner.clone(), CancellationToken::new());
+    RealWorker {
+        url,
+        runner,
+        ended: tokio::spawn(async move { running.await.unwrap() }),
+        _folder: folder,
+    }
+}
+
+fn gateway_config(workers: &[&RealWorker]) -> GatewayConfig {
+    GatewayConfig {
+        git_workers: WorkerSource::Static(workers.iter().map(|worker| worker.url.clone()).collect()),
+        worker_token: Some(SecretString::from("fleet-token")),
+        ..config(&[])
+    }
+}
+
+#[tokio::test]
+async fn a_worker_takes_its_job_and_ends_once_the_gateway_has_its_stream() {
+    let worker = start().await;
+    let gateway = TestGateway::start(gateway_config(&[&worker])).await;
+    let mut events = gateway.post(job("s")).await;
+    events.until("preparing").await;
+    worker.runner.go_on.notify_one();
+    let end = events.until("completed").await;
+    assert_eq!(end.json["data"], json!({"attempt": 1, "jobId": events.job_id()}));
+    assert_eq!(
+        timeout(PATIENCE, worker.ended).await.unwrap().unwrap(),
+        Ended::JobDone
+    );
+}
+
+/// A busy worker refuses before it reads the body: the answer must not be lost behind the bytes that are still on their way.
+#[tokio::test]
+async fn a_busy_worker_refuses_a_large_job_and_another_one_takes_it() {
+    let first = start().await;
+    let gateway = TestGateway::start(gateway_config(&[&first])).await;
+    let mut running = gateway.post(job("a")).await;
+    running.until("preparing").await;
+
+    let second = start().await;
+    let other = TestGateway::start(gateway_config(&[&first])).await;
+    let content = "x".repeat(12 * 1024 * 1024);
+    let body = format!(r#"{{"sessionId":"b","files":[{{"path":"f","content":"{content}"}}]}}"#);
+    let mut large = other.post(post("/apply-changes", body.clone())).await;
+    let retrying = large.until("retrying").await;
+    assert!(
+        retrying.json["message"].as_str().unwrap().contains("busy"),
+        "{}",
+        retrying.json
+    );
+
+    let both = TestGateway::start(gateway_config(&[&first, &second])).await;
+    let mut large = both.post(post("/apply-changes", body)).await;
+    large.until("preparing").await;
+    second.runner.go_on.notify_one();
+    assert_eq!(large.names().await, ["completed"]);
+    first.runner.go_on.notify_one();
+    assert_eq!(running.names().await, ["completed"]);
+}
+
+#[tokio::test]
+async fn a_worker_with_another_token_is_not_given_the_job() {
+    let worker = start().await;
+    let gateway = TestGateway::start(GatewayConfig {
+        worker_token: Some(SecretString::from("another")),
+        ..gateway_config(&[&worker])
+    })
+    .await;
+    let retrying = gateway.post(job("s")).await.until("retrying").await;
+    assert!(
+        retrying.json["message"]
+            .as_str()
+            .unwrap()
+            .contains("WORKER_TOKEN")
+    );
+}
