@@ -89,7 +89,10 @@ pub struct PackReader<S> {
 impl<S: RangeSource> PackReader<S> {
     /// A reader of the pack of `pack_bytes` bytes with the index of `index_bytes` bytes. Nothing is read yet.
     pub fn new(index: S, index_bytes: u64, pack: S, pack_bytes: u64) -> Self {
-        Self { index: PackIndex::new(index, index_bytes), pack: Windows::new(pack, pack_bytes) }
+        Self {
+            index: PackIndex::new(index, index_bytes),
+            pack: Windows::new(pack, pack_bytes),
+        }
     }
 
     /// Reads one object of at most `max_bytes`; `None` when the pack does not have it.
@@ -105,9 +108,10 @@ impl<S: RangeSource> PackReader<S> {
             Stop::Damaged(reason) => PackReadError::Damaged { id, reason },
         })?;
         match outcome {
-            Some((kind, content)) if kind.hash(&content).ok() != Some(id) => {
-                Err(PackReadError::Damaged { id, reason: "its content has another id" })
-            }
+            Some((kind, content)) if kind.hash(&content).ok() != Some(id) => Err(PackReadError::Damaged {
+                id,
+                reason: "its content has another id",
+            }),
             outcome => Ok(outcome),
         }
     }
@@ -122,7 +126,11 @@ impl<S: RangeSource> PackReader<S> {
             content = delta::apply(&content, delta, part_max)
                 .map_err(|_| Stop::Damaged("a delta does not fit what it builds on"))?;
         }
-        if content.len() as u64 > max { Err(Stop::TooLarge) } else { Ok(Some((kind, content))) }
+        if content.len() as u64 > max {
+            Err(Stop::TooLarge)
+        } else {
+            Ok(Some((kind, content)))
+        }
     }
 
     /// Reads the deltas from an object down to what they build on, which comes with its kind.
@@ -136,16 +144,20 @@ impl<S: RangeSource> PackReader<S> {
         let mut seen = HashSet::new();
         loop {
             if !seen.insert(offset) || seen.len() > MAX_CHAIN {
-                return Err(Stop::Damaged("its chain of deltas is too long, or leads back to itself"));
+                return Err(Stop::Damaged(
+                    "its chain of deltas is too long, or leads back to itself",
+                ));
             }
             let Entry { base, content } = entry::read(&self.pack, offset, part_max).await?;
             total += content.len() as u64;
             offset = match base {
                 Base::None(kind) => return Ok((deltas, kind, content)),
                 Base::At(base) => base,
-                Base::Id(base) => {
-                    self.index.find(&base).await?.ok_or(Stop::Damaged("what it builds on is not in the pack"))?
-                }
+                Base::Id(base) => self
+                    .index
+                    .find(&base)
+                    .await?
+                    .ok_or(Stop::Damaged("what it builds on is not in the pack"))?,
             };
             check_result(&content, if deltas.is_empty() { max } else { part_max })?;
             if total > part_max.saturating_mul(MAX_CHAIN_FACTOR) {
@@ -158,6 +170,11 @@ impl<S: RangeSource> PackReader<S> {
 
 /// A delta says how large its result is, before anything is built.
 fn check_result(delta: &[u8], max: u64) -> Result<(), Stop> {
-    let (sizes, _) = delta::sizes(delta).map_err(|_| Stop::Damaged("a delta does not begin with its sizes"))?;
-    if sizes.result > max { Err(Stop::TooLarge) } else { Ok(()) }
+    let (sizes, _) =
+        delta::sizes(delta).map_err(|_| Stop::Damaged("a delta does not begin with its sizes"))?;
+    if sizes.result > max {
+        Err(Stop::TooLarge)
+    } else {
+        Ok(())
+    }
 }

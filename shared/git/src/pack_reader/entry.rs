@@ -62,14 +62,19 @@ pub(super) async fn read<S: RangeSource>(pack: &Windows<S>, offset: u64, max: u6
     let damaged = |_| Stop::Damaged("the compressed content of an entry is damaged");
     let mut next = offset + first.len() as u64;
     let mut run = FIRST_RUN_BYTES;
-    let mut is_done = inflation.feed(first.get(header.length..).unwrap_or_default()).map_err(damaged)?;
+    let mut is_done = inflation
+        .feed(first.get(header.length..).unwrap_or_default())
+        .map_err(damaged)?;
     while !is_done && next < end {
         let more = pack.run_from(next, run).await?;
         next += more.len() as u64;
         run = (run * 2).min(MAX_RUN_BYTES);
         is_done = inflation.feed(&more).map_err(damaged)?;
     }
-    Ok(Entry { base: header.base, content: inflation.finish().map_err(damaged)? })
+    Ok(Entry {
+        base: header.base,
+        content: inflation.finish().map_err(damaged)?,
+    })
 }
 
 /// The rest of the block at `offset`, and of the next one where that could cut the header.
@@ -100,7 +105,11 @@ fn parse(bytes: &[u8], offset: u64) -> Result<Header, Stop> {
         }
         _ => return Err(DAMAGED_HEADER),
     };
-    Ok(Header { base, bytes: size, length: bytes.len() - rest.len() })
+    Ok(Header {
+        base,
+        bytes: size,
+        length: bytes.len() - rest.len(),
+    })
 }
 
 /// Three bits of kind and four of the size in the first byte, seven of the size in each that follows.
@@ -125,7 +134,10 @@ fn distance(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (mut byte, mut value) = (first, u64::from(first & 0x7f));
     while byte & 0x80 != 0 {
         (byte, rest) = rest.split_first().map(|(byte, rest)| (*byte, rest))?;
-        value = value.checked_add(1)?.checked_mul(128)?.checked_add(u64::from(byte & 0x7f))?;
+        value = value
+            .checked_add(1)?
+            .checked_mul(128)?
+            .checked_add(u64::from(byte & 0x7f))?;
     }
     Some((value, rest))
 }

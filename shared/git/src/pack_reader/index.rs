@@ -36,7 +36,10 @@ struct Beginning {
 
 impl<S: RangeSource> PackIndex<S> {
     pub(super) fn new(source: S, bytes: u64) -> Self {
-        Self { file: Windows::new(source, bytes), beginning: OnceCell::new() }
+        Self {
+            file: Windows::new(source, bytes),
+            beginning: OnceCell::new(),
+        }
     }
 
     /// Where the object stands in the pack; `None` when it does not.
@@ -44,7 +47,10 @@ impl<S: RangeSource> PackIndex<S> {
         let fanout = &self.beginning().await?.fanout;
         let bucket = usize::from(id.as_bytes()[0]);
         let start = bucket.checked_sub(1).map_or(0, |before| fanout[before]);
-        match self.position(id, u64::from(start), u64::from(fanout[bucket])).await? {
+        match self
+            .position(id, u64::from(start), u64::from(fanout[bucket]))
+            .await?
+        {
             Some(position) => self.offset(position).await.map(Some),
             None => Ok(None),
         }
@@ -76,13 +82,21 @@ impl<S: RangeSource> PackIndex<S> {
         }
         let large_at = offsets_at + objects * 4 + u64::from(small & !IS_LARGE) * 8;
         if large_at + 8 + TRAILER_BYTES > self.file.bytes() {
-            return Err(Stop::Damaged("an offset in its index leads behind the index's end"));
+            return Err(Stop::Damaged(
+                "an offset in its index leads behind the index's end",
+            ));
         }
         Ok(self.read(large_at, 8).await?.get_u64())
     }
 
     async fn objects(&self) -> Result<u64, Stop> {
-        Ok(self.beginning().await?.fanout.last().copied().map_or(0, u64::from))
+        Ok(self
+            .beginning()
+            .await?
+            .fanout
+            .last()
+            .copied()
+            .map_or(0, u64::from))
     }
 
     async fn read(&self, at: u64, bytes: u64) -> Result<Bytes, Stop> {
@@ -100,7 +114,11 @@ impl<S: RangeSource> PackIndex<S> {
 
     async fn read_beginning(&self) -> Result<Beginning, Stop> {
         let whole = self.file.bytes();
-        let wanted = if whole <= MAX_WHOLE_BYTES { whole } else { TABLES_AT };
+        let wanted = if whole <= MAX_WHOLE_BYTES {
+            whole
+        } else {
+            TABLES_AT
+        };
         let bytes = self.file.exactly(0, wanted).await?;
         let table = bytes.strip_prefix(&HEADER).and_then(|rest| rest.get(..256 * 4));
         let table = table.ok_or(Stop::Damaged("its index is not one of version 2"))?;

@@ -19,7 +19,11 @@ pub(super) struct Windows<S> {
 
 impl<S: RangeSource> Windows<S> {
     pub(super) fn new(source: S, bytes: u64) -> Self {
-        Self { source, bytes, kept: Mutex::default() }
+        Self {
+            source,
+            bytes,
+            kept: Mutex::default(),
+        }
     }
 
     /// Bytes of the file.
@@ -33,18 +37,23 @@ impl<S: RangeSource> Windows<S> {
         let block = match self.kept(start) {
             Some(block) => block,
             None => {
-                let block = self.exactly(start, BLOCK_BYTES.min(self.bytes.saturating_sub(start))).await?;
+                let block = self
+                    .exactly(start, BLOCK_BYTES.min(self.bytes.saturating_sub(start)))
+                    .await?;
                 self.keep(start, block.clone());
                 block
             }
         };
-        let skipped = usize::try_from(offset - start).unwrap_or(usize::MAX).min(block.len());
+        let skipped = usize::try_from(offset - start)
+            .unwrap_or(usize::MAX)
+            .min(block.len());
         Ok(block.slice(skipped..))
     }
 
     /// Up to `wanted` bytes from `offset`, fewer only at the end of the file.
     pub(super) async fn run_from(&self, offset: u64, wanted: u64) -> Result<Bytes, Stop> {
-        self.exactly(offset, wanted.min(self.bytes.saturating_sub(offset))).await
+        self.exactly(offset, wanted.min(self.bytes.saturating_sub(offset)))
+            .await
     }
 
     pub(super) async fn exactly(&self, offset: u64, bytes: u64) -> Result<Bytes, Stop> {
@@ -55,12 +64,18 @@ impl<S: RangeSource> Windows<S> {
         let end = end.ok_or(Stop::Damaged("something in it leads behind its end"))?;
         let read: Result<Bytes, RangeError> = self.source.read(offset..end).await;
         let read = read?;
-        if read.len() as u64 == bytes { Ok(read) } else { Err(Stop::Damaged("a file is shorter than it should be")) }
+        if read.len() as u64 == bytes {
+            Ok(read)
+        } else {
+            Err(Stop::Damaged("a file is shorter than it should be"))
+        }
     }
 
     fn kept(&self, start: u64) -> Option<Bytes> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|(at, _)| *at == start).map(|(_, block)| block.clone())
+        kept.iter()
+            .find(|(at, _)| *at == start)
+            .map(|(_, block)| block.clone())
     }
 
     fn keep(&self, start: u64, block: Bytes) {
