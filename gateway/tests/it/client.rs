@@ -86,7 +86,7 @@ pub(crate) struct Events {
     body: Incoming,
     decoder: Decoder,
     ready: VecDeque<Got>,
-    pub(crate) comments: usize,
+    comments: usize,
 }
 
 impl Events {
@@ -108,25 +108,35 @@ impl Events {
 
     /// The next event; `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Option<Got> {
-        loop {
-            if let Some(got) = self.ready.pop_front() {
-                return Some(got);
-            }
-            let frame = timeout(PATIENCE, self.body.frame())
-                .await
-                .expect("the stream says nothing")?;
-            let chunk = frame.unwrap().into_data().unwrap();
-            for item in self.decoder.push(&chunk).unwrap() {
-                match item {
-                    Decoded::Comment => self.comments += 1,
-                    Decoded::Message { id, data, .. } => self.ready.push_back(Got {
-                        id: id.unwrap().parse().unwrap(),
-                        json: serde_json::from_slice(&data).unwrap(),
-                        data,
-                    }),
-                }
+        while self.ready.is_empty() {
+            self.read().await?;
+        }
+        self.ready.pop_front()
+    }
+
+    /// Reads until the stream has had this many comments.
+    pub(crate) async fn until_comments(&mut self, number: usize) {
+        while self.comments < number {
+            self.read().await.expect("the stream ended");
+        }
+    }
+
+    async fn read(&mut self) -> Option<()> {
+        let frame = timeout(PATIENCE, self.body.frame())
+            .await
+            .expect("the stream says nothing")?;
+        let chunk = frame.unwrap().into_data().unwrap();
+        for item in self.decoder.push(&chunk).unwrap() {
+            match item {
+                Decoded::Comment => self.comments += 1,
+                Decoded::Message { id, data, .. } => self.ready.push_back(Got {
+                    id: id.unwrap().parse().unwrap(),
+                    json: serde_json::from_slice(&data).unwrap(),
+                    data,
+                }),
             }
         }
+        Some(())
     }
 
     /// Reads until this event.
