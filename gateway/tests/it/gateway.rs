@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::{self, Events, PATIENCE};
 use crate::stub_worker::StubWorker;
+use crate::until::until_some;
 
 pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
@@ -79,18 +80,11 @@ impl TestGateway {
 
     /// Looks at a path until what it says is right.
     pub(crate) async fn wait_for(&self, path: &str, is_right: impl Fn(&Value) -> bool) -> Value {
-        let look = async {
-            loop {
-                let (_, value) = self.get(path).await;
-                if is_right(&value) {
-                    return value;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(PATIENCE, look)
-            .await
-            .unwrap_or_else(|_| panic!("`{path}` never became right"))
+        until_some(path, async || {
+            let (_, value) = self.get(path).await;
+            is_right(&value).then_some(value)
+        })
+        .await
     }
 
     /// Asks the gateway to end, and waits for it.

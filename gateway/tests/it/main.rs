@@ -12,3 +12,4 @@ mod relaying;
 mod shutdown;
 mod stub_worker;
 mod supervisor;
+mod until;

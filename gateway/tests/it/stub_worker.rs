@@ -1,6 +1,7 @@
 //! A worker that does as it is told, byte for byte: real workers do not die, lie or fall silent when asked.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -66,6 +67,7 @@ struct Shared {
     last: Act,
     seen: Mutex<Vec<Seen>>,
     go_on: Notify,
+    beats: AtomicUsize,
 }
 
 pub(crate) struct StubWorker {
@@ -95,6 +97,7 @@ impl StubWorker {
             script: Mutex::new(acts),
             seen: Mutex::default(),
             go_on: Notify::new(),
+            beats: AtomicUsize::new(0),
         });
         let accepting = spawn(accept(listener, Arc::clone(&shared)));
         Self {
@@ -114,6 +117,11 @@ impl StubWorker {
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// Heartbeats sent so far, one each 50 ms of waiting.
+    pub(crate) fn beats(&self) -> usize {
+        self.shared.beats.load(Ordering::Relaxed)
     }
 
     /// Lets one [`Part::Wait`] pass, now or later.
@@ -230,7 +238,7 @@ async fn stream(socket: &mut TcpStream, job: &str, parts: Vec<Part>, shared: &Sh
             Part::Comment => ": keep-alive\n\n".to_owned(),
             Part::Raw(text) => text.replace("JOB", job),
             Part::Wait => {
-                wait(socket, &shared.go_on).await?;
+                wait(socket, shared).await?;
                 continue;
             }
             Part::Silence => std::future::pending().await,
@@ -245,13 +253,16 @@ async fn stream(socket: &mut TcpStream, job: &str, parts: Vec<Part>, shared: &Sh
 }
 
 /// Waits with heartbeats, as a worker does.
-async fn wait(socket: &mut TcpStream, go_on: &Notify) -> std::io::Result<()> {
+async fn wait(socket: &mut TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut beat = tokio::time::interval(Duration::from_millis(50));
     let mut gone = [0; 1];
     loop {
         tokio::select! {
-            () = go_on.notified() => return Ok(()),
-            _ = beat.tick() => socket.write_all(b": keep-alive\n\n").await?,
+            () = shared.go_on.notified() => return Ok(()),
+            _ = beat.tick() => {
+                socket.write_all(b": keep-alive\n\n").await?;
+                shared.beats.fetch_add(1, Ordering::Relaxed);
+            }
             read = socket.read(&mut gone) => {
                 if read? == 0 {
                     return Err(std::io::ErrorKind::BrokenPipe.into());

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{PATIENCE, job};
 use crate::gateway::{TestGateway, config};
 use crate::stub_worker::{StubWorker, completing};
+use crate::until::until;
 
 /// Notes its start, says where it listens, and ends with its standard input.
 const GOOD: &str =
@@ -79,15 +80,6 @@ impl Fixture {
 
 fn runs(pid: &str) -> bool {
     Path::new("/proc").join(pid).exists()
-}
-
-async fn until(mut is_so: impl FnMut() -> bool) {
-    let look = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, look).await.expect("it never became so");
 }
 
 #[tokio::test]

@@ -6,6 +6,10 @@ use super::tree::SourceFile;
 /// Files whose test code sleeps, each with the reason why no condition can be waited for.
 const MAY_SLEEP: &[(&str, &str)] = &[
     (
+        "gateway/tests/it/until.rs",
+        "a server's answers and files of other processes are polled, which cannot tell when they change",
+    ),
+    (
         "shared/naming/tests/llm/rogue.rs",
         "the server's slowness is what is tested",
     ),
