@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use mayfly_git_server::{Access, GitServer, GitServerConfig, Permission};
-use mayfly_protocol::{ExposeSecret as _, JobId, JobKind, SecretString};
+use mayfly_protocol::{ExposeSecret as _, JobKind, SecretString};
 use serde_json::{Value, json};
 
 use crate::client::{Client, Outcome};
@@ -44,7 +44,7 @@ pub(crate) async fn command(args: DemoArgs) -> anyhow::Result<()> {
         .with_context(|| format!("no folder can be made in {}; set TMP_DIR", args.tmp_dir.display()))?;
     let mut report = Report::new();
     let bare = make_repository(folder.path(), args.commits.get(), &mut report).await?;
-    let token = SecretString::from(JobId::new_now().to_string());
+    let token = SecretString::from(uuid::Uuid::new_v4().to_string());
     let host = serve(folder.path(), token.clone()).await?;
     report.say(format!(
         "git host    {} (smart HTTP, with a token)",

@@ -56,6 +56,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let is_quiet = matches!(cli.command, Command::Demo(_));
     mayfly_telemetry::logging::init(cli.log.format.into(), cli.log.filter(is_quiet))?;
     std::panic::set_hook(Box::new(log_panic));
+    // An error means that there is a provider already, which is what is wanted.
+    let _already_there = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cli.command.threads())
         .enable_all()

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use mayfly_gateway::{GatewayConfig, LocalFleet, Supervisor, SupervisorConfig, WorkerKind, WorkerSource};
-use mayfly_protocol::{JobId, SecretString};
+use mayfly_protocol::SecretString;
 use mayfly_storage::StorageUrl;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -108,7 +108,7 @@ impl Fleet {
             .with_context(|| format!("cannot listen on 127.0.0.1:{}; choose another PORT", args.port))?;
         let address = listener.local_addr()?;
         let (drain, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let token = SecretString::from(JobId::new_now().to_string());
+        let token = SecretString::from(uuid::Uuid::new_v4().to_string());
         let (workers, git, code) = Workers::start(&args, &storage, &token)?;
         let config = GatewayConfig {
             git_workers: WorkerSource::Local(git),
@@ -159,7 +159,7 @@ impl Fleet {
     /// Runs until the token is cancelled, or the gateway ends by itself.
     async fn run_until(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
-            () = shutdown.cancelled() => return self.stop().await,
+            () = shutdown.cancelled() => self.stop().await,
             ended = &mut self.gateway => {
                 self.workers.stop().await;
                 ended.context("the gateway panicked")?
@@ -207,7 +207,7 @@ impl Workers {
             args.git_workers,
             args.git_workers.get(),
         );
-        let (code, code_supervisor) = start(WorkerKind::Code, "code-worker", args.code_workers, 0);
+        let (code, code_supervisor) = start(WorkerKind::Code, "code-worker", args.code_workers, 1);
         Ok((
             Self {
                 supervisors: [git_supervisor, code_supervisor],

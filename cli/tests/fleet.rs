@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where its preparation fails")]
 
 mod fleet {
-    pub mod clients;
-    pub mod rig;
-    pub mod up;
-    pub mod worker;
+    mod clients;
+    mod rig;
+    mod up;
+    mod worker;
 }

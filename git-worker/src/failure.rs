@@ -31,10 +31,6 @@ impl JobError {
         Self::new(code, text)
     }
 
-    pub(crate) fn code(&self) -> ErrorCode {
-        self.0.code
-    }
-
     pub(crate) fn into_failure(self) -> Failure {
         self.0
     }

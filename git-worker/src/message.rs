@@ -20,7 +20,9 @@ fn changed_file(file: &FileDiff) -> ChangedFile {
         kind: match file.kind {
             ChangeKind::Added => FileChangeKind::Added,
             ChangeKind::Deleted => FileChangeKind::Deleted,
-            ChangeKind::Modified | ChangeKind::TypeChanged => FileChangeKind::Modified,
+            ChangeKind::Modified if file.old_path.is_some() => FileChangeKind::Renamed,
+            ChangeKind::Modified => FileChangeKind::Modified,
+            ChangeKind::TypeChanged => FileChangeKind::TypeChanged,
         },
         insertions: file.insertions,
         deletions: file.deletions,

@@ -1,12 +1,13 @@
 //! The git jobs, over HTTP, against real git repositories on a real git host.
+#![expect(clippy::unwrap_used, reason = "a test panics where its preparation fails")]
 
 mod jobs {
-    pub mod apply;
-    pub mod bad_input;
-    pub mod branch;
-    pub mod clone;
-    pub mod commit;
-    pub mod once;
-    pub mod pull;
-    pub mod rig;
+    mod apply;
+    mod bad_input;
+    mod branch;
+    mod clone;
+    mod commit;
+    mod once;
+    mod pull;
+    mod rig;
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use mayfly_git_server::{Access, GitServer, GitServerConfig, Permission};
-use mayfly_protocol::{JobId, SecretString};
+use mayfly_protocol::SecretString;
 
 use super::alternate::{Naive, Ours, Place};
 use super::table::{self, Row};
@@ -75,7 +75,7 @@ pub(crate) async fn command(args: SessionsArgs) -> anyhow::Result<()> {
 
 /// Copies the repository below a git host, and starts that.
 async fn prepare(args: &SessionsArgs, folder: &Path) -> anyhow::Result<(Place, GitServer)> {
-    let token = JobId::new_now().to_string();
+    let token = uuid::Uuid::new_v4().to_string();
     let access = Access {
         token: SecretString::from(token.clone()),
         user: "bench".to_owned(),

@@ -16,13 +16,13 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new() -> Self {
         let report = Self { timings: Vec::new() };
-        report.say("Mayfly demo".to_owned());
+        report.say("Mayfly demo");
         report
     }
 
     /// Prints a line. A closed pipe is no reason to stop the demo.
-    pub(super) fn say(&self, line: String) {
-        let _closed = writeln!(std::io::stdout().lock(), "{line}");
+    pub(super) fn say(&self, line: impl AsRef<str>) {
+        let _closed = writeln!(std::io::stdout().lock(), "{}", line.as_ref());
     }
 
     pub(super) fn timing(&mut self, what: &str, elapsed: Duration) {
@@ -36,19 +36,19 @@ impl Report {
     }
 
     pub(super) fn seen(&self, seen: &Seen) {
-        self.say("\nPlain git on the remote:".to_owned());
+        self.say("\nPlain git on the remote:");
         self.say(format!("  commit   {}", seen.subject));
         self.say(format!("  author   {}", seen.author));
         self.say(format!("  parent   {}", seen.parent));
         for line in seen.stat.lines() {
             self.say(format!("  {line}"));
         }
-        self.say("  git fsck --strict passes".to_owned());
+        self.say("  git fsck --strict passes");
         self.say(String::new());
     }
 
     pub(super) fn finish(self) {
-        self.say("\nTimings                    total   first event".to_owned());
+        self.say("\nTimings                    total   first event");
         for (what, elapsed, first) in &self.timings {
             let first = first.map_or_else(String::new, millis);
             self.say(format!("  {what:<20} {:>9}   {first:>11}", millis(*elapsed)));

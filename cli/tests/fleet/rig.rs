@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A git host with a repository, a folder, and the binary to run in it.
-pub struct Rig {
-    pub host: GitHost,
-    pub folder: TempDir,
+pub(super) struct Rig {
+    pub(super) host: GitHost,
+    pub(super) folder: TempDir,
 }
 
 impl Rig {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let host = GitHost::start();
         let repo = TestRepo::sample();
         repo.history(10);
@@ -28,12 +28,12 @@ impl Rig {
         Self { host, folder }
     }
 
-    pub fn tmp(&self) -> std::path::PathBuf {
+    pub(super) fn tmp(&self) -> std::path::PathBuf {
         self.folder.path().join("tmp")
     }
 
     /// What stays in the scratch folder.
-    pub fn left_in_tmp(&self) -> Vec<std::path::PathBuf> {
+    pub(super) fn left_in_tmp(&self) -> Vec<std::path::PathBuf> {
         std::fs::read_dir(self.tmp())
             .unwrap()
             .flatten()
@@ -41,7 +41,7 @@ impl Rig {
             .collect()
     }
 
-    pub fn launch(&self, args: &[&str]) -> Launch {
+    pub(super) fn launch(&self, args: &[&str]) -> Launch {
         let storage = format!("file://{}", self.folder.path().join("storage").display());
         Launch::new(Path::new(env!("CARGO_BIN_EXE_mayfly")))
             .args(args)
@@ -52,19 +52,19 @@ impl Rig {
     }
 
     /// Starts a process that announces its address, and gives both.
-    pub async fn start(&self, args: &[&str]) -> (Running, String) {
+    pub(super) async fn start(&self, args: &[&str]) -> (Running, String) {
         let mut running = self.launch(args).start();
         let line = running.line_on_stdout("listening on ").await;
         let address = line.rsplit(' ').next().unwrap().to_owned();
         (running, format!("http://{address}"))
     }
 
-    pub fn clone_body(&self, session: &str) -> Value {
+    pub(super) fn clone_body(&self, session: &str) -> Value {
         json!({"sessionId": session, "repoUrl": self.host.url("app"), "accessToken": self.host.token()})
     }
 }
 
-pub async fn post(base: &str, path: &str, body: &Value) -> reqwest::Response {
+pub(super) async fn post(base: &str, path: &str, body: &Value) -> reqwest::Response {
     http_client()
         .post(format!("{base}{path}"))
         .json(body)
@@ -73,10 +73,10 @@ pub async fn post(base: &str, path: &str, body: &Value) -> reqwest::Response {
         .unwrap()
 }
 
-pub async fn get(base: &str, path: &str) -> reqwest::Response {
+pub(super) async fn get(base: &str, path: &str) -> reqwest::Response {
     http_client().get(format!("{base}{path}")).send().await.unwrap()
 }
 
-pub async fn get_json(base: &str, path: &str) -> Value {
+pub(super) async fn get_json(base: &str, path: &str) -> Value {
     get(base, path).await.json().await.unwrap()
 }

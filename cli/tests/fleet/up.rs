@@ -4,7 +4,7 @@ use mayfly_protocol::{ErrorCode, Stage};
 use mayfly_testkit::git_host::{Fault, On};
 use mayfly_testkit::process::{descendants_of, is_alive};
 use mayfly_testkit::sse::{Stream, completed, failed, read_whole};
-use mayfly_testkit::wait::eventually;
+use mayfly_testkit::wait::{eventually, within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -26,8 +26,10 @@ async fn workers(base: &str, state: &str) -> Vec<u32> {
 }
 
 async fn ready(base: &str) {
-    eventually("the fleet is ready", async || {
-        workers(base, "idle").await.len() >= 2
+    within("the fleet is ready", async {
+        while workers(base, "idle").await.len() < 2 {
+            tokio::task::yield_now().await;
+        }
     })
     .await;
 }
@@ -135,7 +137,7 @@ async fn workers_do_not_outlive_a_killed_supervisor() {
     let processes = workers(&base, "idle").await;
     up.signal(Signal::SIGKILL);
     up.ended().await;
-    eventually("the workers are gone", async || {
+    eventually("the workers are gone", || {
         processes.iter().all(|pid| !is_alive(*pid))
     })
     .await;

@@ -1,7 +1,6 @@
 //! `/apply-changes`: change files in a session's worktree, by a patch or by whole files.
 
 use mayfly_git::apply::Applied;
-use mayfly_git::scratch::Scratch;
 use mayfly_protocol::request::{ApplyChanges, Changes};
 use mayfly_protocol::{JobKind, Stage};
 use mayfly_session::Manifest;
@@ -64,7 +63,7 @@ async fn apply(
             let patch = std::sync::Arc::new(patch);
             let text = std::sync::Arc::clone(&patch);
             let old = workspace
-                .with(move |scratch| old_blobs(scratch, &worktree, &text))
+                .with(move |scratch| scratch.patched_blobs(&worktree, &text))
                 .await?;
             workspace
                 .read_missing(manifest, old, worker.config.limits.max_patched_file_bytes)
@@ -74,22 +73,4 @@ async fn apply(
                 .await
         }
     }
-}
-
-/// The blobs that a patch changes, as they stand in the worktree.
-fn old_blobs(
-    scratch: &Scratch,
-    worktree: &mayfly_protocol::TreeId,
-    patch: &str,
-) -> Result<Vec<mayfly_protocol::ObjectId>, JobError> {
-    let mut blobs = Vec::new();
-    for file in Scratch::patch_paths(patch)? {
-        if let Some(path) = file.old_path
-            && let Some(entry) = scratch.entry(worktree, path.as_str())?
-            && entry.is_blob()
-        {
-            blobs.push(entry.id);
-        }
-    }
-    Ok(blobs)
 }

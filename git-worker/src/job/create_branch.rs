@@ -198,8 +198,16 @@ async fn choose_name(
     context: &JobContext,
 ) -> Result<(BranchName, String), JobError> {
     let taken: Vec<BranchName> = match connection {
-        Some(connection) => connection.refs().branch_names().filter_map(|name| name.parse().ok()).collect(),
-        None => manifest.refs.keys().filter_map(|full| BranchName::from_ref(full)).collect(),
+        Some(connection) => connection
+            .refs()
+            .branch_names()
+            .filter_map(|name| name.parse().ok())
+            .collect(),
+        None => manifest
+            .refs
+            .keys()
+            .filter_map(|full| BranchName::from_ref(full))
+            .collect(),
     };
     if let Some(name) = &job.branch_name {
         return match taken.iter().find(|other| name.collides_with(other.as_str())) {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mayfly_protocol::{ErrorCode, JobKind};
+use mayfly_protocol::{ErrorCode, JobKind, ObjectId};
 use mayfly_storage::{Fault as StorageFault, FaultyStore, Operation, Rule, When};
 use mayfly_testkit::git_host::{Fault, GitHost, On};
-use mayfly_testkit::repo::TestRepo;
+use mayfly_testkit::repo::{BareRepo, TestRepo};
 use serde_json::{Value, json};
 
 use super::rig::Rig;
@@ -142,13 +142,42 @@ async fn limits_hold_while_bytes_arrive() {
     rig.clone("s", "app").await;
 }
 
+/// Moves `main` to a commit of a tree with one entry, written byte by byte: git itself would refuse to make it.
+fn commit_raw_tree(bare: &BareRepo, entry: &[u8]) {
+    let blob = bare.rev_parse("main:README.md");
+    let blob: ObjectId = blob.parse().unwrap();
+    let mut tree = entry.to_vec();
+    tree.extend_from_slice(blob.as_bytes());
+    let file = bare.path().join("raw-tree");
+    std::fs::write(&file, tree).unwrap();
+    let id = bare.text(&[
+        "hash-object",
+        "-t",
+        "tree",
+        "-w",
+        "--literally",
+        file.to_str().unwrap(),
+    ]);
+    let commit = bare.text(&[
+        "-c",
+        "user.name=x",
+        "-c",
+        "user.email=x",
+        "commit-tree",
+        "-m",
+        "Hostile",
+        &id,
+    ]);
+    bare.text(&["update-ref", "refs/heads/main", &commit]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_tree_is_not_taken_in() {
     let rig = Rig::new().await;
     for (number, entries) in [
         b"100644 .GIT\0".as_slice(),
         b"100644 ..\0",
-        b"40000 a\\b\0",
+        b"100644 a\\b\0",
         b"120000 .gitmodules\0",
     ]
     .into_iter()
@@ -156,7 +185,7 @@ async fn a_hostile_tree_is_not_taken_in() {
     {
         let name = format!("hostile{number}");
         let bare = rig.host.publish(&TestRepo::sample(), &name);
-        bare.commit_raw_tree("main", entries);
+        commit_raw_tree(&bare, entries);
         clone_of(&rig, &rig.host.url(&name), ErrorCode::UnsafeTree).await;
     }
 }

@@ -18,22 +18,22 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// A git host and an object storage, with workers to order.
-pub struct Rig {
-    pub host: GitHost,
-    pub storage: Arc<dyn ObjectStore>,
-    pub limits: GitLimits,
-    pub policy: HttpPolicy,
+pub(super) struct Rig {
+    pub(super) host: GitHost,
+    pub(super) storage: Arc<dyn ObjectStore>,
+    pub(super) limits: GitLimits,
+    pub(super) policy: HttpPolicy,
     storage_folder: TempDir,
 }
 
 /// What came of a job.
-pub struct Ran {
-    pub events: Vec<Event>,
-    pub raw: String,
+pub(super) struct Ran {
+    pub(super) events: Vec<Event>,
+    pub(super) raw: String,
 }
 
 impl Rig {
-    pub async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let storage_folder = tempfile::tempdir().unwrap();
         let url = format!("file://{}", storage_folder.path().display())
             .parse()
@@ -68,12 +68,12 @@ impl Rig {
     }
 
     /// Has a fresh worker do one job, and checks what holds for every job.
-    pub async fn job(&self, kind: JobKind, body: Value) -> Ran {
+    pub(super) async fn job(&self, kind: JobKind, body: Value) -> Ran {
         self.job_as(kind, body, None).await
     }
 
     /// The same, as an attempt at a job that has its id already.
-    pub async fn job_as(&self, kind: JobKind, body: Value, attempt: Option<(&JobId, u32)>) -> Ran {
+    pub(super) async fn job_as(&self, kind: JobKind, body: Value, attempt: Option<(&JobId, u32)>) -> Ran {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let tmp = tempfile::tempdir().unwrap();
@@ -83,7 +83,7 @@ impl Rig {
         };
         let serving = mayfly_worker::run(config, listener, self.worker(), CancellationToken::new());
         let asking = async {
-            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            let client = mayfly_testkit::sse::http_client();
             let mut request = client
                 .post(format!("http://{address}{}", kind.path()))
                 .json(&body);
@@ -108,49 +108,49 @@ impl Rig {
         ran
     }
 
-    pub async fn clone(&self, session: &str, repository: &str) -> Value {
+    pub(super) async fn clone(&self, session: &str, repository: &str) -> Value {
         self.job(JobKind::CloneRepository, self.clone_body(session, repository))
             .await
             .completed()
     }
 
-    pub fn clone_body(&self, session: &str, repository: &str) -> Value {
+    pub(super) fn clone_body(&self, session: &str, repository: &str) -> Value {
         json!({"sessionId": session, "repoUrl": self.host.url(repository), "accessToken": self.host.token()})
     }
 
-    pub async fn branch(&self, session: &str, body: Value) -> Ran {
+    pub(super) async fn branch(&self, session: &str, body: Value) -> Ran {
         self.job(JobKind::CreateBranch, self.with_token(session, body))
             .await
     }
 
-    pub async fn commit(&self, session: &str, body: Value) -> Ran {
+    pub(super) async fn commit(&self, session: &str, body: Value) -> Ran {
         self.job(JobKind::CommitAndPush, self.with_token(session, body))
             .await
     }
 
-    pub async fn apply(&self, session: &str, mut body: Value) -> Ran {
+    pub(super) async fn apply(&self, session: &str, mut body: Value) -> Ran {
         body["sessionId"] = session.into();
         self.job(JobKind::ApplyChanges, body).await
     }
 
     /// Writes one file into the worktree.
-    pub async fn write(&self, session: &str, path: &str, content: &str) {
+    pub(super) async fn write(&self, session: &str, path: &str, content: &str) {
         self.apply(session, json!({"files": [{"path": path, "content": content}]}))
             .await
             .completed();
     }
 
-    pub fn with_token(&self, session: &str, mut body: Value) -> Value {
+    pub(super) fn with_token(&self, session: &str, mut body: Value) -> Value {
         body["sessionId"] = session.into();
         body["githubAccessToken"] = self.host.token().into();
         body
     }
 
-    pub fn sessions(&self) -> SessionStore {
+    pub(super) fn sessions(&self) -> SessionStore {
         SessionStore::new(Arc::clone(&self.storage), TenantId::default())
     }
 
-    pub async fn manifest(&self, session: &str) -> Option<Manifest> {
+    pub(super) async fn manifest(&self, session: &str) -> Option<Manifest> {
         let id: SessionId = session.parse().unwrap();
         self.sessions()
             .load(&id)
@@ -201,13 +201,13 @@ impl Ran {
     }
 
     /// The stages that were passed, each once.
-    pub fn stages(&self) -> Vec<Stage> {
+    pub(super) fn stages(&self) -> Vec<Stage> {
         let mut stages: Vec<_> = self.events.iter().filter_map(stage).collect();
         stages.dedup();
         stages
     }
 
-    pub fn succeeded(&self) -> bool {
+    pub(super) fn succeeded(&self) -> bool {
         matches!(
             self.events.last().map(|event| &event.body),
             Some(EventBody::Completed { .. })
@@ -215,7 +215,7 @@ impl Ran {
     }
 
     #[track_caller]
-    pub fn completed(&self) -> Value {
+    pub(super) fn completed(&self) -> Value {
         match &self.events.last().unwrap().body {
             EventBody::Completed { data } => data.clone(),
             other => panic!("not completed: {other:?}"),
@@ -223,7 +223,7 @@ impl Ran {
     }
 
     #[track_caller]
-    pub fn failed(&self, code: ErrorCode) -> Failure {
+    pub(super) fn failed(&self, code: ErrorCode) -> Failure {
         match &self.events.last().unwrap().body {
             EventBody::Error(failure) if failure.code == code => failure.clone(),
             other => panic!("not failed with {code}: {other:?}"),

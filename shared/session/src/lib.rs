@@ -11,4 +11,5 @@ mod packs;
 mod store;
 
 pub use manifest::{Fetched, HistoryEntry, Intent, Manifest, PackEntry, PackKind, PackScope};
+pub use packs::StoredObject;
 pub use store::{LoadError, SaveError, Session, SessionStore};

@@ -1,4 +1,5 @@
 //! One suite over every backend: what is saved comes back, and an older or damaged state never does so silently.
+#![expect(clippy::unwrap_used, reason = "a test panics where its preparation fails")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use mayfly_protocol::{JobId, JobKind, ObjectId, SessionId, TenantId};
 use mayfly_session::{LoadError, Manifest, PackKind, SaveError, SessionStore};
 use mayfly_storage::{
     Body, DirectoryStore, Fault, FaultyStore, MemoryStore, ObjectStore, Operation, Precondition, Rule,
-    StorageOptions, When,
+    S3Credentials, StorageOptions, When,
 };
 use mayfly_testkit::moto::Moto;
 use mayfly_testkit::repo::TestRepo;
@@ -18,7 +19,7 @@ use time::macros::datetime;
 struct Backend {
     name: &'static str,
     storage: Arc<dyn ObjectStore>,
-    _keep: Box<dyn std::any::Any>,
+    _keep: Option<tempfile::TempDir>,
 }
 
 async fn backends() -> Vec<Backend> {
@@ -26,25 +27,40 @@ async fn backends() -> Vec<Backend> {
     let directory = DirectoryStore::open(folder.path(), &StorageOptions::default())
         .await
         .unwrap();
-    let moto = Moto::start().await;
-    let s3 = moto.store("sessions").await;
     vec![
         Backend {
             name: "memory",
             storage: Arc::new(MemoryStore::new()),
-            _keep: Box::new(()),
+            _keep: None,
         },
         Backend {
             name: "directory",
             storage: Arc::new(directory),
-            _keep: Box::new(folder),
+            _keep: Some(folder),
         },
         Backend {
             name: "s3",
-            storage: s3,
-            _keep: Box::new(moto),
+            storage: s3().await,
+            _keep: None,
         },
     ]
+}
+
+/// A bucket of its own on a real S3 server.
+async fn s3() -> Arc<dyn ObjectStore> {
+    let moto = tokio::task::block_in_place(Moto::shared);
+    let bucket = format!("bucket-{}", JobId::new_now());
+    tokio::task::block_in_place(|| moto.create_bucket(&bucket));
+    let mut options = StorageOptions::default();
+    options.s3.endpoint = Some(moto.endpoint());
+    options.s3.region = Some("us-east-1".to_owned());
+    options.s3.credentials = Some(S3Credentials {
+        access_key_id: "any".to_owned(),
+        secret_access_key: "any".to_owned().into(),
+    });
+    mayfly_storage::open(&format!("s3://{bucket}/prefix").parse().unwrap(), &options)
+        .await
+        .unwrap()
 }
 
 fn store(storage: &Arc<dyn ObjectStore>) -> SessionStore {
@@ -155,7 +171,7 @@ async fn a_manifest_that_is_not_one_is_announced() {
             overwrite(&backend.storage, MANIFEST_KEY, content).await;
             match sessions.load(&id()).await {
                 Err(error @ LoadError::Damaged { .. }) => {
-                    assert!(error.to_string().contains(reason), "{error}")
+                    assert!(error.to_string().contains(reason), "{error}");
                 }
                 other => panic!("{}: {other:?}", backend.name),
             }

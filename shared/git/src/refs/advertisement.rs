@@ -29,7 +29,11 @@ impl<'a> Reader<'a> {
 
     /// Reads the answer to `GET info/refs` (gitprotocol-http(5), gitprotocol-pack(5), gitprotocol-v2(5)).
     pub(crate) fn advertisement(&self, packets: &[Packet]) -> Result<Advertisement, RemoteError> {
-        let lines = self.lines(skip_announcement(packets))?;
+        let announced = skip_announcement(packets);
+        let lines = self.lines(announced)?;
+        if lines.is_empty() && announced.len() == packets.len() {
+            return Err(self.wrong("its first answer is empty"));
+        }
         match lines.split_first() {
             Some((&b"version 2", rest)) => self.v2_capabilities(rest).map(Advertisement::V2),
             Some((&b"version 1", rest)) => self.v0(rest).map(Advertisement::V0),

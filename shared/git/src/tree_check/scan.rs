@@ -9,11 +9,13 @@ use mayfly_protocol::TreeId;
 use mayfly_protocol::path::{check_component, is_dot_gitmodules};
 
 use super::{TreeCheckError, TreeFault};
-use crate::tree::{EXECUTABLE, EntryRef, FILE, FOLDER, LINK, SUBMODULE, entries, name_order};
+use crate::tree::{EntryRef, FOLDER, LINK, SUBMODULE, entries, name_order};
 
-/// The group-writable file of git's first months.
-const OLD_FILE: u32 = 0o100_664;
-/// Files besides `.gitmodules` that git reads, none of which may be a link.
+/// The bits of a mode that say what kind of entry it is, and those of a file. The permissions of old files are harmless: git reads
+/// them as one of two.
+const KIND: u32 = 0o170_000;
+const ANY_FILE: u32 = 0o100_000;
+/// Files besides `.gitmodules` that git reads, none of which a change may make a link.
 const READ_BY_GIT: [&[u8]; 3] = [b".gitattributes", b".gitignore", b".mailmap"];
 
 /// A folder in a tree.
@@ -62,22 +64,20 @@ pub(super) fn scan(bytes: &[u8], path: &[u8]) -> Result<Scanned, TreeCheckError>
 
 fn check_entry(entry: &EntryRef<'_>) -> Result<(), TreeFault> {
     check_component(entry.name).map_err(TreeFault::Name)?;
-    if !matches!(
-        entry.raw_mode,
-        FILE | OLD_FILE | EXECUTABLE | LINK | FOLDER | SUBMODULE
-    ) {
+    if entry.raw_mode & KIND != ANY_FILE && !matches!(entry.raw_mode, LINK | FOLDER | SUBMODULE) {
         return Err(TreeFault::Mode(entry.raw_mode));
     }
     if entry.id.is_zero() {
         return Err(TreeFault::NullId);
     }
-    if entry.raw_mode == LINK && must_not_be_a_link(entry.name) {
+    // Like git, what others have committed as a link is only refused where it could lead to a command: `.gitmodules`.
+    if entry.raw_mode == LINK && is_dot_gitmodules(entry.name) {
         return Err(TreeFault::Link);
     }
     Ok(())
 }
 
-/// Whether git, or a file system for it, would take this name for a file that it obeys.
+/// Whether git, or a file system for it, would take this name for a file that it obeys: no change may make a link of it.
 pub(crate) fn must_not_be_a_link(name: &[u8]) -> bool {
     is_dot_gitmodules(name) || READ_BY_GIT.iter().any(|read| name.eq_ignore_ascii_case(read))
 }
