@@ -9,7 +9,7 @@ use mayfly_git_worker::{GitLimits, GitWorker, GitWorkerConfig, Identity};
 use mayfly_naming::{LlmConfig, Namer, Provider};
 use mayfly_protocol::SecretString;
 use mayfly_storage::{Metered, ObjectStore};
-use mayfly_worker::{Ended, WorkerConfig};
+use mayfly_worker::WorkerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,14 +25,13 @@ pub(crate) async fn git_worker(args: GitWorkerArgs) -> anyhow::Result<()> {
     let storage: Arc<dyn ObjectStore> = metered.clone();
     let runner = make_git_worker(&args.git, storage)?;
     start.announce(&args.worker)?;
-    let ended = mayfly_worker::run(start.config, start.listener, runner, start.shutdown).await?;
+    mayfly_worker::run(start.config, start.listener, runner, start.shutdown).await?;
     let (read, written) = (metered.read_bytes(), metered.written_bytes());
     tracing::info!(
         storage.read_bytes = read,
         storage.written_bytes = written,
         "bytes from and to the storage"
     );
-    log_end(ended);
     Ok(())
 }
 
@@ -40,16 +39,8 @@ pub(crate) async fn git_worker(args: GitWorkerArgs) -> anyhow::Result<()> {
 pub(crate) async fn code_worker(args: CodeWorkerArgs) -> anyhow::Result<()> {
     let start = Start::new(&args.worker, args.port).await?;
     start.announce(&args.worker)?;
-    let ended = mayfly_code_worker::run(start.config, start.listener, start.shutdown).await?;
-    log_end(ended);
+    mayfly_code_worker::run(start.config, start.listener, start.shutdown).await?;
     Ok(())
-}
-
-fn log_end(ended: Ended) {
-    match ended {
-        Ended::JobDone => tracing::info!("the job is done: exiting"),
-        Ended::Drained => tracing::info!("drained: exiting"),
-    }
 }
 
 /// What every worker process has before it takes a job.

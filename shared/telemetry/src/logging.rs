@@ -1,5 +1,9 @@
 //! The log: sentences for people with fields for queries, on standard error.
 
+use std::io::IsTerminal as _;
+
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 /// The form of the log.
@@ -33,7 +37,8 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), InvalidFilter> {
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(env_filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // An error means that a log is set up already, which is what was asked for.
     let _already_set = match format {
         LogFormat::Text => builder.try_init(),
