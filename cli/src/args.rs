@@ -35,6 +35,18 @@ impl LogArgs {
             .as_deref()
             .unwrap_or(if quiet { "warn" } else { "info" })
     }
+
+    /// The same settings as environment variables, for workers that this process starts.
+    pub(crate) fn to_environment(&self, quiet: bool) -> Vec<(OsString, OsString)> {
+        let format = match self.format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        vec![
+            ("RUST_LOG".into(), self.filter(quiet).into()),
+            ("LOG_FORMAT".into(), format.into()),
+        ]
+    }
 }
 
 /// The forms of the log.

@@ -15,7 +15,7 @@ use mayfly_protocol::{ExposeSecret as _, JobKind, SecretString};
 use serde_json::{Value, json};
 
 use crate::client::{Client, Outcome};
-use crate::up::{Fleet, UpArgs};
+use crate::up::{Environment, Fleet, UpArgs};
 use report::Report;
 
 /// Settings of the demo.
@@ -37,7 +37,7 @@ const SESSION: &str = "demo";
 /// What the user asks for.
 const WISH: &str = "Add a dark mode toggle to the settings page";
 
-pub(crate) async fn command(args: DemoArgs) -> anyhow::Result<()> {
+pub(crate) async fn command(args: DemoArgs, log: Environment) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("mayfly-demo-")
         .tempdir_in(&args.tmp_dir)
@@ -53,7 +53,7 @@ pub(crate) async fn command(args: DemoArgs) -> anyhow::Result<()> {
 
     let started = Instant::now();
     let up = UpArgs::for_demo(folder.path(), args.git_workers)?;
-    let fleet = Fleet::start(up).await?;
+    let fleet = Fleet::start(up, log).await?;
     fleet.ready().await?;
     report.timing("fleet ready", started.elapsed());
     report.say(format!(

@@ -55,6 +55,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     let is_quiet = matches!(cli.command, Command::Demo(_));
     mayfly_telemetry::logging::init(cli.log.format.into(), cli.log.filter(is_quiet))?;
+    let log_of_workers = cli.log.to_environment(is_quiet);
     std::panic::set_hook(Box::new(log_panic));
     // An error means that there is a provider already, which is what is wanted.
     let _already_there = rustls::crypto::ring::default_provider().install_default();
@@ -64,8 +65,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         .build()?;
     let outcome = runtime.block_on(async {
         match cli.command {
-            Command::Up(args) => up::command(args).await,
-            Command::Demo(args) => demo::command(args).await,
+            Command::Up(args) => up::command(args, log_of_workers).await,
+            Command::Demo(args) => demo::command(args, log_of_workers).await,
             Command::Bench(args) => bench::command(args).await,
             Command::Gateway(args) => up::gateway_command(args).await,
             Command::GitWorker(args) => worker::git_worker(args).await,

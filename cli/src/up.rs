@@ -1,5 +1,6 @@
 //! `mayfly up`: a gateway and a supervised fleet on this machine; and `mayfly gateway`, which is a gateway alone.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -18,6 +19,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::args::{GatewayArgs, GitArgs, QueueArgs, StorageArgs};
 use crate::{secret, signal};
+
+/// Variables for the processes that are started.
+pub(crate) type Environment = Vec<(OsString, OsString)>;
 
 /// How long the fleet may take until a worker is ready.
 const READY: Duration = Duration::from_secs(30);
@@ -75,10 +79,10 @@ impl UpArgs {
     }
 }
 
-pub(crate) async fn command(args: UpArgs) -> anyhow::Result<()> {
+pub(crate) async fn command(args: UpArgs, log: Environment) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let shutdown = signal::shutdown_token(&tasks)?;
-    let fleet = Fleet::start(args).await?;
+    let fleet = Fleet::start(args, log).await?;
     announce(fleet.address)?;
     fleet.run_until(shutdown).await
 }
@@ -100,7 +104,7 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    pub(crate) async fn start(args: UpArgs) -> anyhow::Result<Self> {
+    pub(crate) async fn start(args: UpArgs, log: Environment) -> anyhow::Result<Self> {
         let storage = storage_url(args.storage_url.clone())?;
         mayfly_storage::open(&storage, &args.storage.options()).await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
@@ -109,7 +113,7 @@ impl Fleet {
         let address = listener.local_addr()?;
         let (drain, tasks) = (CancellationToken::new(), TaskTracker::new());
         let token = SecretString::from(uuid::Uuid::new_v4().to_string());
-        let (workers, git, code) = Workers::start(&args, &storage, &token)?;
+        let (workers, git, code) = Workers::start(&args, log, &storage, &token)?;
         let config = GatewayConfig {
             git_workers: WorkerSource::Local(git),
             code_workers: WorkerSource::Local(code),
@@ -177,11 +181,12 @@ struct Workers {
 impl Workers {
     fn start(
         args: &UpArgs,
+        mut env: Environment,
         storage: &StorageUrl,
         token: &SecretString,
     ) -> anyhow::Result<(Self, LocalFleet, LocalFleet)> {
         let program = std::env::current_exe().context("the running program cannot be found")?;
-        let mut env = args.git.to_environment();
+        env.extend(args.git.to_environment());
         env.push(("STORAGE_URL".into(), storage.to_string().into()));
         env.extend(args.storage.to_environment());
         let end = CancellationToken::new();

@@ -41,7 +41,7 @@ impl Report {
         self.say(format!("  author   {}", seen.author));
         self.say(format!("  parent   {}", seen.parent));
         for line in seen.stat.lines() {
-            self.say(format!("  {line}"));
+            self.say(format!("  {}", line.trim()));
         }
         self.say("  git fsck --strict passes");
         self.say(String::new());
