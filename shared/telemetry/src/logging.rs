@@ -1,5 +1,7 @@
 //! The log: sentences for people with fields for queries, on standard error.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 /// The form of the log.
