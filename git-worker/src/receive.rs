@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mayfly_git::fetch::{self, FetchProgress, FetchRequest, Fetched};
 use mayfly_git::remote::Remote;
 use mayfly_protocol::{BranchName, CommitId, Progress, Stage, TreeId, Unit};
-use mayfly_session::{Manifest, PackEntry, PackKind, SessionStore};
+use mayfly_session::{KnownRepository, Manifest, PackEntry, PackKind, SessionStore};
 use mayfly_worker::{JobContext, ProgressSink};
 
 use crate::GitWorker;
@@ -19,21 +19,39 @@ pub(crate) struct Wanted {
     pub(crate) branch: Option<BranchName>,
     pub(crate) commit: Option<CommitId>,
     pub(crate) depth: Option<NonZeroU32>,
+    /// What other sessions know of the repository: its packs are listed in the manifest.
+    pub(crate) known: Option<KnownRepository>,
 }
 
 /// What came of it.
 pub(crate) struct Received {
     pub(crate) branch: BranchName,
-    /// The commit that the remote's branch stands at, or that was asked for; with its tree. `None`: there is no commit yet.
-    pub(crate) tip: Option<(CommitId, TreeId)>,
-    /// The pack of that commit and its trees, uploaded and not yet listed; `None` where the session stands there already.
-    pub(crate) trees: Option<PackEntry>,
+    pub(crate) tip: Tip,
     pub(crate) objects: u32,
     pub(crate) received_bytes: u64,
 }
 
-/// Fetches a branch into the workspace. The manifest then lists what came, the remote's branch and the shallow boundary;
-/// its head, trees and worktree stay as they are.
+/// The commit that the remote's branch stands at, or that was asked for.
+pub(crate) enum Tip {
+    /// There is no commit yet.
+    Unborn,
+    /// The session stands there already.
+    Head,
+    /// Another one than the session's.
+    Other(Commit),
+}
+
+/// A commit whose trees have been checked.
+#[derive(Clone)]
+pub(crate) struct Commit {
+    pub(crate) id: CommitId,
+    pub(crate) tree: TreeId,
+    /// The pack of the commit and its trees, uploaded and not yet listed.
+    pub(crate) trees: PackEntry,
+}
+
+/// Fetches a branch. The manifest then lists what came, the remote's branch and the shallow boundary; its head, trees and
+/// worktree stay as they are. The workspace gets the session's small packs if there is anything to compare with them.
 pub(crate) async fn receive(
     worker: &GitWorker,
     workspace: &Workspace,
@@ -44,16 +62,16 @@ pub(crate) async fn receive(
 ) -> Result<Received, JobError> {
     let folder = workspace.subfolder("fetch").await?;
     let request = FetchRequest {
-        branch: wanted.branch,
+        branch: wanted.branch.clone(),
         commit: wanted.commit,
         depth: wanted.depth,
         have: manifest.known_tips(),
         shallow: manifest.shallow.clone(),
     };
-    let limits = &worker.config.limits.transfer;
+    let (client, limits) = (&worker.client, &worker.config.limits.transfer);
     let progress = report(context.events.clone(), stage);
     let fetched = fetch::fetch(
-        &worker.client,
+        client,
         remote,
         &request,
         &folder,
@@ -62,32 +80,55 @@ pub(crate) async fn receive(
         &context.cancel,
     )
     .await?;
-    let (tip, trees) = match fetched.tip {
-        None => (None, None),
-        Some(commit) => {
-            let (tree, entry) = take_in(worker, workspace, sessions, manifest, &fetched, commit).await?;
-            (Some((commit, tree)), entry)
-        }
+    let known = wanted.known.as_ref();
+    let tip = match fetched.tip {
+        None => Tip::Unborn,
+        Some(commit) if manifest.head == Some(commit) => Tip::Head,
+        Some(commit) => match known
+            .and_then(|known| known.tip(commit))
+            .filter(|_| fetched.pack.is_none())
+        {
+            Some(tip) => Tip::Other(Commit {
+                id: commit,
+                tree: tip.tree,
+                trees: tip.trees.clone(),
+            }),
+            None => {
+                Tip::Other(take_in(worker, workspace, sessions, manifest, (&fetched, commit), known).await?)
+            }
+        },
     };
+    if let Some(pack) = &fetched.pack {
+        let entry = sessions.upload_pack(manifest, pack, PackKind::Base).await?;
+        manifest.add_pack(entry);
+    }
     note_remote(manifest, &fetched);
     Ok(Received {
         branch: fetched.branch,
         tip,
-        trees,
         objects: fetched.pack.as_ref().map_or(0, |pack| pack.objects),
         received_bytes: fetched.received_bytes,
     })
 }
 
-/// Checks the trees of the commit, and uploads the received pack with a small one of the commit and its trees.
+/// Checks the trees of a commit, and uploads a small pack of the commit and its trees.
 async fn take_in(
     worker: &GitWorker,
     workspace: &Workspace,
     sessions: &SessionStore,
-    manifest: &mut Manifest,
-    fetched: &Fetched,
-    commit: CommitId,
-) -> Result<(TreeId, Option<PackEntry>), JobError> {
+    manifest: &Manifest,
+    (fetched, commit): (&Fetched, CommitId),
+    known: Option<&KnownRepository>,
+) -> Result<Commit, JobError> {
+    workspace.add_small_packs(manifest).await?;
+    if let Some(tip) = known.and_then(|known| {
+        known
+            .tips
+            .get(&fetched.branch.to_ref())
+            .or(known.tips.values().next())
+    }) {
+        workspace.add_stored_pack(manifest, &tip.trees).await?;
+    }
     if let Some(pack) = fetched.pack.clone() {
         workspace.add_pack(pack).await?;
     }
@@ -96,21 +137,15 @@ async fn take_in(
     workspace
         .with(move |scratch| scratch.check_tree(&tree, &limits))
         .await?;
-    if let Some(pack) = &fetched.pack {
-        let entry = sessions.upload_pack(manifest, pack, PackKind::Base).await?;
-        manifest.add_pack(entry);
-    }
-    if manifest.head == Some(commit) {
-        return Ok((tree, None));
-    }
     let folder = workspace.subfolder("trees").await?;
     let trees = workspace
         .with(move |scratch| scratch.write_trees_pack(&commit, &folder))
         .await?;
-    Ok((
+    Ok(Commit {
+        id: commit,
         tree,
-        Some(sessions.upload_pack(manifest, &trees, PackKind::Trees).await?),
-    ))
+        trees: sessions.upload_pack(manifest, &trees, PackKind::Trees).await?,
+    })
 }
 
 /// Writes down where the fetched branch stands at the remote, and where history ends here.

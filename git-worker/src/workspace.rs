@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mayfly_git::pack::PackFiles;
 use mayfly_git::scratch::Scratch;
 use mayfly_protocol::{CommitId, ErrorCode, ObjectId, TreeId};
-use mayfly_session::{Manifest, PackKind, SessionStore};
+use mayfly_session::{Manifest, PackEntry, PackKind, SessionStore};
 use mayfly_worker::JobContext;
 
 use crate::GitWorker;
@@ -48,11 +48,28 @@ impl Workspace {
         context: &JobContext,
     ) -> Result<Self, JobError> {
         let workspace = Self::create(worker, sessions, context).await?;
-        let folder = workspace.subfolder("session-packs").await?;
-        for pack in sessions.download_small_packs(manifest, &folder).await? {
-            workspace.add_pack(pack).await?;
-        }
+        workspace.add_small_packs(manifest).await?;
         Ok(workspace)
+    }
+
+    /// Brings the session's small packs here.
+    pub(crate) async fn add_small_packs(&self, manifest: &Manifest) -> Result<(), JobError> {
+        let folder = self.subfolder("session-packs").await?;
+        for pack in self.sessions.download_small_packs(manifest, &folder).await? {
+            self.add_pack(pack).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings one pack of the storage here.
+    pub(crate) async fn add_stored_pack(
+        &self,
+        manifest: &Manifest,
+        entry: &PackEntry,
+    ) -> Result<(), JobError> {
+        let folder = self.subfolder("stored-packs").await?;
+        let pack = self.sessions.download_pack(manifest, entry, &folder).await?;
+        self.add_pack(pack).await
     }
 
     /// Does blocking work on the scratch repository.

@@ -2,7 +2,7 @@
 
 use mayfly_git::remote::Remote;
 use mayfly_protocol::request::CloneRepository;
-use mayfly_protocol::{BranchName, ErrorCode, JobKind, Stage, TreeId};
+use mayfly_protocol::{BranchName, CommitId, ErrorCode, JobKind, Stage, TreeId};
 use mayfly_session::{Manifest, Session, SessionStore};
 use mayfly_worker::JobContext;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{remote, require_same_repository};
 use crate::GitWorker;
 use crate::failure::JobError;
-use crate::receive::{Received, Wanted, in_units, receive};
+use crate::receive::{Commit, Received, Tip, Wanted, in_units, receive};
 use crate::workspace::Workspace;
 
 pub(crate) async fn run(
@@ -27,6 +27,7 @@ pub(crate) async fn run(
         branch: job.branch.clone(),
         commit: job.commit,
         depth: job.depth,
+        known: None,
     };
     let pulled = session.is_some();
     let (mut manifest, received) = match &session {
@@ -99,7 +100,7 @@ pub(super) async fn clone_into_new(
         wanted,
         stage,
     } = draft;
-    let depth = wanted.depth;
+    let (depth, asked) = (wanted.depth, wanted.commit);
     let workspace = Workspace::create(worker, sessions, context).await?;
     let mut manifest = Manifest::new(
         job.session_id.clone(),
@@ -107,6 +108,18 @@ pub(super) async fn clone_into_new(
         placeholder_branch(wanted.branch.as_ref())?,
         context.accepted_at,
     );
+    let mut wanted = wanted;
+    if depth.is_none() && asked.is_none() {
+        wanted.known = sessions.known_repository(&job.repo_url).await;
+    }
+    if let Some(known) = &wanted.known {
+        manifest.packs.clone_from(&known.packs);
+        manifest.refs = known
+            .tips
+            .iter()
+            .map(|(name, tip)| (name.clone(), tip.commit))
+            .collect();
+    }
     let received = receive(
         worker,
         &workspace,
@@ -120,12 +133,38 @@ pub(super) async fn clone_into_new(
     if let Some(depth) = depth {
         manifest.fetched.depth = Some(depth.get());
         "the caller's `depth`".clone_into(&mut manifest.fetched.reason);
+    } else if let Some(asked) = asked {
+        require_on_branch(&workspace, &manifest, asked).await?;
     }
-    if let Some((_, tree)) = received.tip {
-        stand_at(&mut manifest, &received);
-        manifest.worktree = tree;
+    if let Tip::Other(commit) = &received.tip {
+        stand_at(&mut manifest, &received.branch, commit);
+        manifest.worktree = commit.tree;
+        sessions.remember(&manifest, commit.tree).await;
     }
     Ok((manifest, received))
+}
+
+/// Refuses a commit that the branch does not reach: what is committed on it could never be pushed to the branch.
+async fn require_on_branch(
+    workspace: &Workspace,
+    manifest: &Manifest,
+    commit: CommitId,
+) -> Result<(), JobError> {
+    let Some(tip) = manifest.remote_tip(&manifest.branch) else {
+        return Ok(());
+    };
+    let shallow = manifest.shallow.clone();
+    if workspace
+        .with(move |scratch| scratch.is_ancestor_within(&commit, &tip, &shallow))
+        .await?
+    {
+        return Ok(());
+    }
+    let text = format!(
+        "commit {commit} is not in the history of branch `{}`; name the branch that has it",
+        manifest.branch
+    );
+    Err(JobError::new(ErrorCode::CommitNotFound, text))
 }
 
 /// The branch of a manifest until the remote has said which one it is.
@@ -139,14 +178,11 @@ fn placeholder_branch(asked: Option<&BranchName>) -> Result<BranchName, JobError
 }
 
 /// Moves a session without commits of its own to what was received; the worktree is the caller's to set.
-pub(super) fn stand_at(manifest: &mut Manifest, received: &Received) {
-    let commit = received.tip.map(|(commit, _)| commit);
-    manifest.head = commit;
-    manifest.upstream = commit;
-    manifest.branch = received.branch.clone();
-    if let Some(entry) = received.trees.clone() {
-        manifest.replace_trees(entry);
-    }
+pub(super) fn stand_at(manifest: &mut Manifest, branch: &BranchName, commit: &Commit) {
+    manifest.head = Some(commit.id);
+    manifest.upstream = Some(commit.id);
+    manifest.branch = branch.clone();
+    manifest.replace_trees(commit.trees.clone());
 }
 
 async fn pull(
@@ -157,68 +193,87 @@ async fn pull(
     context: &JobContext,
 ) -> Result<(Manifest, Received), JobError> {
     let mut manifest = session.manifest.clone();
-    let moves = wanted.commit.is_some()
-        || wanted
-            .branch
-            .as_ref()
-            .is_some_and(|branch| *branch != manifest.branch);
+    let other_branch = wanted
+        .branch
+        .as_ref()
+        .is_some_and(|branch| *branch != manifest.branch);
+    let moves = wanted.commit.is_some() || other_branch;
     let cuts_history = wanted.depth.is_some();
     let wanted = Wanted {
         branch: Some(wanted.branch.unwrap_or_else(|| manifest.branch.clone())),
         ..wanted
     };
-    let workspace = Workspace::open(worker, sessions, &manifest, context).await?;
+    let workspace = Workspace::create(worker, sessions, context).await?;
+    let stage = (context, Stage::Cloning);
     let received = receive(
         worker,
         &workspace,
         sessions,
         &mut manifest,
         (remote, wanted),
-        (context, Stage::Cloning),
+        stage,
     )
     .await?;
-    let Some((tip, tree)) = received.tip else {
-        return Ok((manifest, received));
+    let tip = match &received.tip {
+        Tip::Unborn => return Ok((manifest, received)),
+        Tip::Head => {
+            manifest.branch = received.branch.clone();
+            return Ok((manifest, received));
+        }
+        Tip::Other(commit) => commit.clone(),
     };
-    let (base, state) = match manifest.head {
-        None => (
+    let (base, standing) = compare(&workspace, &session.manifest, &manifest, &tip).await?;
+    let standing = Standing {
+        moves,
+        fast_forward: standing.fast_forward || cuts_history,
+        ..standing
+    };
+    match decide(standing) {
+        Ok(Step::Stay) => manifest.branch = received.branch.clone(),
+        Ok(Step::Advance) => {
+            manifest.worktree = merge(&workspace, base, manifest.worktree, tip.tree).await?;
+            stand_at(&mut manifest, &received.branch, &tip);
+            workspace.upload_new_objects(&mut manifest).await?;
+            sessions.remember(&manifest, tip.tree).await;
+        }
+        Ok(Step::Move) => {
+            manifest.worktree = tip.tree;
+            stand_at(&mut manifest, &received.branch, &tip);
+        }
+        Err(code) => return Err(refused(code, &manifest, &received.branch)),
+    }
+    Ok((manifest, received))
+}
+
+/// Compares the session with what was received; gives the tree of its head too.
+async fn compare(
+    workspace: &Workspace,
+    before: &Manifest,
+    manifest: &Manifest,
+    tip: &Commit,
+) -> Result<(TreeId, Standing), JobError> {
+    let Some(head) = manifest.head else {
+        return Ok((
             TreeId::EMPTY_TREE,
             Standing {
                 fast_forward: true,
                 ..Standing::default()
             },
-        ),
-        Some(head) => {
-            let head_tree = workspace.require_trees(&session.manifest, head).await?;
-            let shallow = manifest.shallow.clone();
-            let is_ahead = workspace
-                .with(move |scratch| scratch.is_ancestor_within(&head, &tip, &shallow))
-                .await?;
-            let state = Standing {
-                tip_is_head: tip == head,
-                tip_is_upstream: manifest.upstream == Some(tip),
-                unpushed: manifest.has_unpushed_head(),
-                dirty: manifest.worktree != head_tree,
-                moves,
-                fast_forward: is_ahead || cuts_history,
-            };
-            (head_tree, state)
-        }
+        ));
     };
-    match decide(state) {
-        Ok(Step::Stay) => manifest.branch = received.branch.clone(),
-        Ok(Step::Advance) => {
-            manifest.worktree = merge(&workspace, base, manifest.worktree, tree).await?;
-            stand_at(&mut manifest, &received);
-            workspace.upload_new_objects(&mut manifest).await?;
-        }
-        Ok(Step::Move) => {
-            manifest.worktree = tree;
-            stand_at(&mut manifest, &received);
-        }
-        Err(code) => return Err(refused(code, &manifest, &received.branch)),
-    }
-    Ok((manifest, received))
+    let base = workspace.require_trees(before, head).await?;
+    let (shallow, new) = (manifest.shallow.clone(), tip.id);
+    let fast_forward = workspace
+        .with(move |scratch| scratch.is_ancestor_within(&head, &new, &shallow))
+        .await?;
+    let standing = Standing {
+        tip_is_upstream: manifest.upstream == Some(tip.id),
+        unpushed: manifest.has_unpushed_head(),
+        dirty: manifest.worktree != base,
+        moves: false,
+        fast_forward,
+    };
+    Ok((base, standing))
 }
 
 async fn merge(
@@ -235,7 +290,6 @@ async fn merge(
 /// How a session stands to the remote's branch.
 #[derive(Debug, Clone, Copy, Default)]
 struct Standing {
-    tip_is_head: bool,
     tip_is_upstream: bool,
     unpushed: bool,
     dirty: bool,
@@ -259,9 +313,6 @@ enum Step {
 /// Decides what a pull does; what the session has of its own is never overwritten.
 fn decide(state: Standing) -> Result<Step, ErrorCode> {
     match state {
-        Standing {
-            tip_is_head: true, ..
-        } => Ok(Step::Stay),
         Standing {
             moves: true,
             dirty: true,
@@ -309,15 +360,6 @@ mod tests {
     fn a_pull_never_overwrites_what_the_session_has_of_its_own() {
         let clean = Standing::default();
         for (state, step) in [
-            (
-                Standing {
-                    tip_is_head: true,
-                    dirty: true,
-                    moves: true,
-                    ..clean
-                },
-                Ok(Step::Stay),
-            ),
             (
                 Standing {
                     fast_forward: true,

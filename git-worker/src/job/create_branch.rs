@@ -14,7 +14,7 @@ use super::{remote, require_same_repository};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::publish::{self, Publication};
-use crate::receive::{Wanted, receive};
+use crate::receive::{Tip, Wanted, receive};
 use crate::workspace::Workspace;
 
 pub(crate) async fn run(
@@ -183,9 +183,12 @@ async fn move_to_base(
     };
     let stage = (context, Stage::DownloadingSession);
     let received = receive(worker, &workspace, sessions, manifest, (from, wanted), stage).await?;
-    stand_at(manifest, &received);
-    if let Some((_, tree)) = received.tip {
-        manifest.worktree = tree;
+    match &received.tip {
+        Tip::Other(commit) => {
+            stand_at(manifest, &received.branch, commit);
+            manifest.worktree = commit.tree;
+        }
+        Tip::Head | Tip::Unborn => manifest.branch = received.branch.clone(),
     }
     Ok(())
 }

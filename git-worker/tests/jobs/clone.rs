@@ -183,3 +183,57 @@ async fn what_does_not_exist_is_told_apart() {
         assert!(rig.manifest("s").await.is_none());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_session_of_a_repository_moves_no_pack() {
+    let rig = Rig::new().await;
+    let repo = TestRepo::sample();
+    repo.history(30);
+    let bare = rig.host.publish(&repo, "app");
+    let first = rig.clone("first", "app").await;
+    let second = rig.clone("second", "app").await;
+    assert_eq!(second["objects"], 0);
+    assert_eq!(second["headSha"], first["headSha"]);
+    let tree = rig.manifest("second").await.unwrap().worktree.to_string();
+    assert_eq!(tree, repo.tree_of("main"));
+
+    let tip = bare.commit_behind_their_back("main", "src/new.rs", "pub fn new() {}\n");
+    let third = rig.clone("third", "app").await;
+    assert_eq!(third["headSha"], tip);
+    assert!(third["objects"].as_u64().unwrap() < 10, "{third}");
+    rig.write("third", "README.md", "# Changed\n").await;
+    let done = rig.commit("third", json!({})).await.completed();
+    assert_eq!((&done["insertions"], &done["deletions"]), (&json!(1), &json!(1)));
+    bare.fsck_strict();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_is_not_shown_to_whom_the_remote_refuses() {
+    let rig = Rig::new().await;
+    rig.host.publish(&TestRepo::sample(), "app");
+    rig.clone("first", "app").await;
+    for (token, code) in [
+        ("wrong", ErrorCode::AuthenticationFailed),
+        (rig.host.forbidden_token(), ErrorCode::AccessDenied),
+    ] {
+        let body = json!({"sessionId": "second", "repoUrl": rig.host.url("app"), "accessToken": token});
+        rig.job(JobKind::CloneRepository, body).await.failed(code);
+        assert!(rig.manifest("second").await.is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_the_branch_does_not_reach_is_refused() {
+    let rig = Rig::new().await;
+    let repo = TestRepo::sample();
+    repo.branch("other");
+    let bare = rig.host.publish(&repo, "app");
+    let elsewhere = bare.commit_behind_their_back("other", "other.txt", "other\n");
+    let mut body = rig.clone_body("s", "app");
+    body["commit"] = elsewhere.into();
+    rig.job(JobKind::CloneRepository, body.clone())
+        .await
+        .failed(ErrorCode::CommitNotFound);
+    body["branch"] = "other".into();
+    rig.job(JobKind::CloneRepository, body).await.completed();
+}

@@ -11,6 +11,11 @@ pub(crate) fn manifest(tenant: &TenantId, session: &SessionId) -> Result<Key, In
     format!("tenants/{tenant}/sessions/{session}/manifest.json").parse()
 }
 
+/// `tenants/<tenant>/repositories/<repository>/known.json`
+pub(crate) fn known_repository(tenant: &TenantId, url: &RepoUrl) -> Result<Key, InvalidKey> {
+    format!("tenants/{tenant}/repositories/{}/known.json", repository_key(url)).parse()
+}
+
 /// The two objects of a pack: its data and its index.
 pub(crate) struct PackKeys {
     pub(crate) pack: Key,

@@ -8,8 +8,10 @@
 mod key;
 mod manifest;
 mod packs;
+mod repository;
 mod store;
 
 pub use manifest::{Fetched, HistoryEntry, Intent, Manifest, PackEntry, PackKind, PackScope};
 pub use packs::StoredObject;
+pub use repository::{KnownRepository, KnownTip};
 pub use store::{LoadError, SaveError, Session, SessionStore};

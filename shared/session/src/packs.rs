@@ -85,7 +85,8 @@ impl SessionStore {
         Ok(files)
     }
 
-    async fn download_pack(
+    /// Downloads one pack into a folder, and checks it.
+    pub async fn download_pack(
         &self,
         manifest: &Manifest,
         entry: &PackEntry,

@@ -1,0 +1,200 @@
+//! What a tenant's sessions know of one repository together, so that the next clone of it fetches only what is new.
+//!
+//! It is a hint, and never the only copy of anything: without it a clone is merely larger. It is shown to nobody: a clone
+//! asks the remote for its refs with the caller's own token before it uses any of this.
+
+use std::collections::BTreeMap;
+
+use mayfly_protocol::{CommitId, RepoUrl, TreeId};
+use mayfly_storage::{Precondition, StorageError, Version};
+use serde::{Deserialize, Serialize};
+
+use crate::key;
+use crate::manifest::{Manifest, PackEntry, PackKind};
+use crate::store::SessionStore;
+
+const FORMAT_VERSION: u32 = 1;
+/// The largest document that is read, in bytes.
+const MAX_BYTES: u64 = 1024 * 1024;
+/// Packs after which the list begins anew with those of the last clone: each pull adds one.
+const MAX_PACKS: usize = 32;
+/// Branches that are remembered.
+const MAX_TIPS: usize = 256;
+/// How often a lost race is tried again; to lose them all costs nothing but the hint.
+const ATTEMPTS: usize = 4;
+
+/// The packs of a repository that are in storage, and what they reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KnownRepository {
+    format_version: u32,
+    /// The repository's address, without `.git`.
+    repository: String,
+    /// The branches as last seen at the remote, by full ref; the packs hold each commit and all that it reaches.
+    pub tips: BTreeMap<String, KnownTip>,
+    /// The packs that came from the remote.
+    pub packs: Vec<PackEntry>,
+}
+
+/// A commit whose trees have been checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KnownTip {
+    /// The commit.
+    pub commit: CommitId,
+    /// Its tree.
+    pub tree: TreeId,
+    /// The small pack of both.
+    pub trees: PackEntry,
+}
+
+impl KnownRepository {
+    fn new(repository: String) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            repository,
+            tips: BTreeMap::new(),
+            packs: Vec::new(),
+        }
+    }
+
+    /// The tip that is this commit, whatever its branch.
+    pub fn tip(&self, commit: CommitId) -> Option<&KnownTip> {
+        self.tips.values().find(|tip| tip.commit == commit)
+    }
+
+    /// Learns what a session holds after a clone or pull of one of its branches.
+    fn learn(&mut self, full_ref: String, tip: KnownTip, packs: &[PackEntry]) {
+        let added = packs.iter().filter(|pack| !self.packs.contains(pack)).count();
+        if self.packs.len() + added > MAX_PACKS || self.tips.len() >= MAX_TIPS {
+            self.tips.clear();
+            self.packs.clear();
+        }
+        for pack in packs {
+            if !self.packs.contains(pack) {
+                self.packs.push(pack.clone());
+            }
+        }
+        self.tips.insert(full_ref, tip);
+    }
+}
+
+impl SessionStore {
+    /// What is known of the repository; a document that cannot be read counts as none.
+    pub async fn known_repository(&self, url: &RepoUrl) -> Option<KnownRepository> {
+        self.read_known(url).await.map(|(known, _)| known)
+    }
+
+    async fn read_known(&self, url: &RepoUrl) -> Option<(KnownRepository, Version)> {
+        let key = key::known_repository(&self.tenant, url).ok()?;
+        let object = match self.storage.get(&key, MAX_BYTES).await {
+            Ok(object) => object,
+            Err(StorageError::NotFound { .. }) => return None,
+            Err(error) => {
+                tracing::warn!(repository = %url, %error, "what is known of a repository cannot be read");
+                return None;
+            }
+        };
+        let known: KnownRepository = serde_json::from_slice(&object.bytes).ok()?;
+        let fits = known.format_version == FORMAT_VERSION && known.repository == url.identity();
+        fits.then_some((known, object.version))
+    }
+
+    /// Remembers the packs of a session that holds its branch with full history. To fail is logged, and nothing else.
+    pub async fn remember(&self, manifest: &Manifest, tree: TreeId) {
+        let is_whole = manifest.shallow.is_empty() && manifest.fetched.depth.is_none();
+        let trees = manifest.packs.iter().find(|pack| pack.kind == PackKind::Trees);
+        let (true, Some(commit), Some(trees)) = (is_whole, manifest.head, trees) else {
+            return;
+        };
+        if manifest.remote_tip(&manifest.branch) != Some(commit) {
+            return;
+        }
+        let tip = KnownTip {
+            commit,
+            tree,
+            trees: trees.clone(),
+        };
+        let packs: Vec<_> = manifest
+            .packs
+            .iter()
+            .filter(|pack| pack.kind == PackKind::Base)
+            .cloned()
+            .collect();
+        for _ in 0..ATTEMPTS {
+            match self.try_remember(manifest, tip.clone(), &packs).await {
+                Ok(()) => return,
+                Err(StorageError::PreconditionFailed { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(repository = %manifest.repo_url, %error, "what is known of a repository was not saved");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn try_remember(
+        &self,
+        manifest: &Manifest,
+        tip: KnownTip,
+        packs: &[PackEntry],
+    ) -> Result<(), StorageError> {
+        let url = &manifest.repo_url;
+        let Ok(key) = key::known_repository(&self.tenant, url) else {
+            return Ok(());
+        };
+        let (mut known, precondition) = match self.read_known(url).await {
+            Some((known, version)) => (known, Precondition::IfMatch(version)),
+            None => (
+                KnownRepository::new(url.identity().to_owned()),
+                Precondition::None,
+            ),
+        };
+        let before = known.clone();
+        known.learn(manifest.branch.to_ref(), tip, packs);
+        if known == before {
+            return Ok(());
+        }
+        let body = serde_json::to_vec_pretty(&known).unwrap_or_default();
+        self.storage.put(&key, body.into(), precondition).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::PackScope;
+    use mayfly_protocol::ObjectId;
+
+    fn pack(number: u8) -> PackEntry {
+        PackEntry {
+            hash: ObjectId::from_bytes([number; 20]),
+            kind: PackKind::Base,
+            scope: PackScope::Repository,
+            objects: 1,
+            pack_bytes: 1,
+            index_bytes: 1,
+        }
+    }
+
+    fn tip(number: u8) -> KnownTip {
+        let id = ObjectId::from_bytes([number; 20]);
+        KnownTip {
+            commit: id,
+            tree: id,
+            trees: pack(number),
+        }
+    }
+
+    #[test]
+    fn the_list_of_packs_is_bounded_and_never_loses_what_a_tip_needs() {
+        let mut known = KnownRepository::new("https://host/o/r".into());
+        for number in 0..100 {
+            let packs = [pack(200), pack(number)];
+            known.learn("refs/heads/main".into(), tip(number), &packs);
+            assert!(known.packs.len() <= MAX_PACKS);
+            assert!(packs.iter().all(|pack| known.packs.contains(pack)));
+            assert_eq!(known.tip(tip(number).commit), Some(&tip(number)));
+        }
+    }
+}
