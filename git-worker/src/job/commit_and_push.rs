@@ -59,27 +59,16 @@ pub(crate) async fn run(
         Some(make_commit(task, &workspace, &mut manifest, &summary, resumed).await?)
     };
     let mut fenced = session;
-    let pushed = match (connection, manifest.head) {
-        (Some(connection), Some(head)) => {
-            events.stage(Stage::Pushing, format!("Pushing {}...", manifest.branch));
-            let chosen_by = made.as_ref().map_or("caller", |made| made.chosen_by.as_str());
-            let publication =
-                prepare_push(context, &workspace, &fenced, &manifest, (head, chosen_by)).await?;
-            require_expected_tip(&connection, &publication.intent)?;
-            publish::complete(&mut manifest, &publication.intent);
-            fenced = publish::publish(
-                worker,
-                &sessions,
-                fenced,
-                (connection, &from),
-                publication,
-                context,
-            )
-            .await?;
-            true
-        }
-        _ => false,
-    };
+    let pushed = connection.is_some() && manifest.head.is_some();
+    if let (Some(connection), Some(head)) = (connection, manifest.head) {
+        events.stage(Stage::Pushing, format!("Pushing {}...", manifest.branch));
+        let chosen_by = made.as_ref().map_or("caller", |made| made.chosen_by.as_str());
+        let publication = prepare_push(context, &workspace, &fenced, &manifest, (head, chosen_by)).await?;
+        require_expected_tip(&connection, &publication.intent)?;
+        publish::complete(&mut manifest, &publication.intent);
+        let to = (connection, &from);
+        fenced = publish::publish(worker, &sessions, fenced, to, publication, context).await?;
+    }
     events.stage(Stage::Uploading, "Uploading to storage...");
     manifest.record(
         context.job_id.clone(),
