@@ -12,6 +12,9 @@ use super::measure::{self, Usage};
 use super::table::Sample;
 use crate::client::Client;
 
+/// The session that our side's jobs work in.
+pub(crate) const SESSION: &str = "bench";
+
 /// What both sides work on.
 pub(crate) struct Place {
     pub(crate) folder: PathBuf,
@@ -42,16 +45,21 @@ impl<'a> Ours<'a> {
         Ok(Self { place, run, folder })
     }
 
-    pub(crate) async fn clone_repository(&self) -> anyhow::Result<Sample> {
-        let body = json!({"sessionId": "bench", "repoUrl": self.place.url, "accessToken": self.place.token});
+    /// Clones into a session; the second one of a storage finds a repository that is known.
+    pub(crate) async fn clone_repository(&self, session: &str) -> anyhow::Result<Sample> {
+        let body = json!({"sessionId": session, "repoUrl": self.place.url, "accessToken": self.place.token});
         self.job(JobKind::CloneRepository, body).await
     }
 
-    /// Branch, five changed files, commit and push: three jobs.
-    pub(crate) async fn change(&self) -> anyhow::Result<Sample> {
+    pub(crate) async fn create_branch(&self) -> anyhow::Result<Sample> {
+        let body = json!({"sessionId": SESSION, "userRequest": "bench", "branchName": format!("ours/{}", self.run),
+            "githubAccessToken": self.place.token});
+        self.job(JobKind::CreateBranch, body).await
+    }
+
+    /// Changes the files, and then commits and pushes; only the commit is measured, since the naive side's edits cost nothing either.
+    pub(crate) async fn commit(&self) -> anyhow::Result<Sample> {
         let place = self.place;
-        let branch = json!({"sessionId": "bench", "userRequest": "bench", "branchName": format!("ours/{}", self.run),
-            "githubAccessToken": place.token});
         let mut files = Vec::new();
         let bare = place.folder.join("host/repository.git");
         for path in &place.paths {
@@ -59,17 +67,13 @@ impl<'a> Ours<'a> {
             content.push_str(&Place::change(self.run, "ours"));
             files.push(json!({"path": path, "content": content}));
         }
-        let apply = json!({"sessionId": "bench", "files": files});
-        let commit = json!({"sessionId": "bench", "githubAccessToken": place.token});
-        let mut total = Sample::default();
-        for (kind, body) in [
-            (JobKind::CreateBranch, branch),
-            (JobKind::ApplyChanges, apply),
-            (JobKind::CommitAndPush, commit),
-        ] {
-            add(&mut total, self.job(kind, body).await?);
-        }
-        Ok(total)
+        self.job(
+            JobKind::ApplyChanges,
+            json!({"sessionId": SESSION, "files": files}),
+        )
+        .await?;
+        let body = json!({"sessionId": SESSION, "githubAccessToken": place.token});
+        self.job(JobKind::CommitAndPush, body).await
     }
 
     async fn job(&self, kind: JobKind, body: Value) -> anyhow::Result<Sample> {
@@ -205,15 +209,28 @@ impl<'a> Naive<'a> {
         })
     }
 
-    /// Restore, branch, change, commit, push, archive.
-    pub(crate) fn change(&self) -> anyhow::Result<Sample> {
+    /// Restore, branch, push, archive.
+    pub(crate) fn create_branch(&self) -> anyhow::Result<Sample> {
+        let run = self.run;
+        self.in_workspace(&format!(
+            "git checkout --quiet -b naive/{run} && git push --quiet origin naive/{run}"
+        ))
+    }
+
+    /// Restore, change, commit, push, archive.
+    pub(crate) fn commit(&self) -> anyhow::Result<Sample> {
         let (run, line) = (self.run, Place::change(self.run, "naive"));
         let files = self.place.paths.join("' '");
+        self.in_workspace(&format!(
+            "for file in '{files}'; do printf '%s' '{line}' >> \"$file\"; done && git add -A && \
+             git commit --quiet -m bench && git push --quiet origin naive/{run}"
+        ))
+    }
+
+    fn in_workspace(&self, script: &str) -> anyhow::Result<Sample> {
         let usage = self.sh(&format!(
-            "tar -xf session.tar && cd work && git checkout --quiet -b naive/{run} && \
-             for file in '{files}'; do printf '%s' '{line}' >> \"$file\"; done && \
-             git add -A && git commit --quiet -m 'bench' && git push --quiet origin naive/{run} && \
-             cd .. && tar -cf session.tar work && sync session.tar && rm -rf work"
+            "tar -xf session.tar && cd work && {script} && cd .. && tar -cf session.tar work && \
+             sync session.tar && rm -rf work"
         ))?;
         let bytes = self.archive_bytes()?;
         Ok(Sample {
@@ -267,14 +284,6 @@ impl<'a> Naive<'a> {
     pub(crate) fn remove(self) -> anyhow::Result<()> {
         Ok(std::fs::remove_dir_all(&self.folder)?)
     }
-}
-
-fn add(total: &mut Sample, step: Sample) {
-    total.usage.wall += step.usage.wall;
-    total.usage.cpu += step.usage.cpu;
-    total.usage.peak_kib = total.usage.peak_kib.max(step.usage.peak_kib);
-    total.storage_read += step.storage_read;
-    total.storage_written += step.storage_written;
 }
 
 /// Git without the settings of this machine.

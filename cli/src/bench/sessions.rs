@@ -8,7 +8,7 @@ use clap::Args;
 use mayfly_git_server::{Access, GitServer, GitServerConfig, Permission};
 use mayfly_protocol::SecretString;
 
-use super::alternate::{Naive, Ours, Place};
+use super::alternate::{Naive, Ours, Place, SESSION};
 use super::table::{self, Row};
 
 /// What is measured, and how often.
@@ -36,34 +36,13 @@ pub(crate) async fn command(args: SessionsArgs) -> anyhow::Result<()> {
         .prefix("mayfly-bench-")
         .tempdir_in(&args.tmp_dir)?;
     let (place, host) = prepare(&args, folder.path()).await?;
-    let mut rows = Vec::new();
-    for name in [
-        "clone, against git clone",
-        "clone, against git clone --bare",
-        "branch + apply + commit, against tar",
-    ] {
-        rows.push(Row {
-            step: name.to_owned(),
-            ..Row::default()
-        });
-    }
+    let mut rows = STEPS.map(|step| Row {
+        step: step.to_owned(),
+        ..Row::default()
+    });
     for run in 0..args.runs.get() {
         tracing::info!(run, "measuring");
-        let ours = Ours::new(&place, run)?;
-        rows[0].ours.push(ours.clone_repository().await?);
-        let naive = Naive::new(&place, run)?;
-        rows[0].theirs.push(naive.clone_repository()?);
-        rows[1].ours.push(
-            Ours::new(&place, args.runs.get() + run)?
-                .clone_repository()
-                .await?,
-        );
-        rows[1].theirs.push(naive.clone_bare()?);
-        rows[2].ours.push(ours.change().await?);
-        naive.archive()?;
-        rows[2].theirs.push(naive.change()?);
-        ours.remove()?;
-        naive.remove()?;
+        measure(&place, run, &mut rows).await?;
     }
     host.shutdown().await;
     table::print(&rows)?;
@@ -71,6 +50,29 @@ pub(crate) async fn command(args: SessionsArgs) -> anyhow::Result<()> {
         serde_json::to_writer_pretty(std::fs::File::create(file)?, &rows)?;
     }
     Ok(())
+}
+
+/// What is compared; both sides do each step in every run, one after the other.
+const STEPS: [&str; 5] = [
+    "clone of an unknown repository, against git clone",
+    "the same, against git clone --bare",
+    "clone of a known repository, against git clone",
+    "create branch, against tar",
+    "commit and push, against tar",
+];
+
+async fn measure(place: &Place, run: u32, rows: &mut [Row; 5]) -> anyhow::Result<()> {
+    let (ours, naive) = (Ours::new(place, run)?, Naive::new(place, run)?);
+    let unknown = ours.clone_repository(SESSION).await?;
+    let git_clone = naive.clone_repository()?;
+    rows[0].push(unknown, git_clone);
+    rows[1].push(unknown, naive.clone_bare()?);
+    rows[2].push(ours.clone_repository("second").await?, git_clone);
+    naive.archive()?;
+    rows[3].push(ours.create_branch().await?, naive.create_branch()?);
+    rows[4].push(ours.commit().await?, naive.commit()?);
+    ours.remove()?;
+    naive.remove()
 }
 
 /// Copies the repository below a git host, and starts that.

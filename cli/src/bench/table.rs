@@ -14,6 +14,14 @@ pub(crate) struct Row {
     pub(crate) theirs: Vec<Sample>,
 }
 
+impl Row {
+    /// Adds one run of both sides.
+    pub(crate) fn push(&mut self, ours: Sample, theirs: Sample) {
+        self.ours.push(ours);
+        self.theirs.push(theirs);
+    }
+}
+
 /// One run of one side.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Sample {
@@ -47,7 +55,7 @@ pub(crate) fn print(rows: &[Row]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "{:<34} {:>10} {:>10} {:>7} {:>7} {:>10} {:>10} {:>12} {:>12}",
+        "{:<50} {:>10} {:>10} {:>7} {:>7} {:>10} {:>10} {:>12} {:>12}",
         "step (medians; ratios are by pairs)",
         "wall",
         "theirs",
@@ -65,7 +73,7 @@ pub(crate) fn print(rows: &[Row]) -> std::io::Result<()> {
             |side: &[Sample]| median(side.iter().map(|it| it.storage_read + it.storage_written)).unwrap_or(0);
         writeln!(
             out,
-            "{:<34} {:>7.0} ms {:>7.0} ms {:>7.3} {:>7.3} {:>10} {:>10} {:>12} {:>12}",
+            "{:<50} {:>7.0} ms {:>7.0} ms {:>7.3} {:>7.3} {:>10} {:>10} {:>12} {:>12}",
             row.step,
             wall(&row.ours),
             wall(&row.theirs),
