@@ -1,4 +1,4 @@
-//! The git worker: clone, create a branch, apply changes, commit and push; a file each under [`job`].
+//! The git worker: clone, create a branch, apply changes, commit and push; a file each under `job`.
 //!
 //! Every job goes the same way: load the session, work on objects in a scratch folder, upload new packs, swap the manifest.
 //! This crate must not know the gateway, nor another worker.
