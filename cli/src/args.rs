@@ -113,6 +113,9 @@ pub(crate) struct StorageArgs {
     /// File of certificate authorities (PEM) that S3 is trusted by, in place of the system's.
     #[arg(long, env = "AWS_CA_BUNDLE")]
     aws_ca_bundle: Option<PathBuf>,
+    /// Run with a storage whose conditional writes lose races; then never let two jobs of one session run at the same time.
+    #[arg(long, env = "ACCEPT_ONE_WRITER", num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    pub(crate) accept_one_writer: bool,
 }
 
 impl StorageArgs {

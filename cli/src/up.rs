@@ -12,6 +12,7 @@ use clap::Args;
 use mayfly_gateway::{GatewayConfig, LocalFleet, Supervisor, SupervisorConfig, WorkerKind, WorkerSource};
 use mayfly_protocol::SecretString;
 use mayfly_storage::StorageUrl;
+use mayfly_storage::probe::{ProbeError, ProbeSize};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -106,7 +107,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) async fn start(args: UpArgs, log: Environment) -> anyhow::Result<Self> {
         let storage = storage_url(args.storage_url.clone())?;
-        mayfly_storage::open(&storage, &args.storage.options()).await?;
+        check_storage(&storage, &args.storage).await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
             .await
             .with_context(|| format!("cannot listen on 127.0.0.1:{}; choose another PORT", args.port))?;
@@ -241,6 +242,21 @@ fn storage_url(given: Option<StorageUrl>) -> anyhow::Result<StorageUrl> {
         .join(".mayfly/storage");
     std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     Ok(format!("file://{}", folder.display()).parse()?)
+}
+
+/// Refuses a storage in which two workers could both win one session.
+async fn check_storage(url: &StorageUrl, args: &StorageArgs) -> anyhow::Result<()> {
+    let storage = mayfly_storage::open(url, &args.options()).await?;
+    if args.accept_one_writer {
+        return Ok(());
+    }
+    match mayfly_storage::probe::conditional_writes(&*storage, ProbeSize::default()).await {
+        Ok(()) => Ok(()),
+        Err(error @ ProbeError::Storage(_)) => Err(error).with_context(|| format!("{url} cannot be used")),
+        Err(error) => Err(error).with_context(|| {
+            format!("{url} is not safe for several workers; --accept-one-writer runs with it all the same")
+        }),
+    }
 }
 
 fn gateway_config(queue: &QueueArgs) -> GatewayConfig {

@@ -4,6 +4,7 @@
 mod fleet {
     mod clients;
     mod rig;
+    mod storage;
     mod up;
     mod worker;
 }
