@@ -63,22 +63,24 @@ pub(crate) async fn command(args: DemoArgs, log: Environment) -> anyhow::Result<
     ));
 
     let worked = run_jobs(&fleet, &host.url(repository::NAME), &token, &mut report).await;
-    let workers = fleet.stop().await;
+    let processes = fleet.pids();
+    let stopped = fleet.stop().await;
     host.shutdown().await;
     let branch = worked?;
-    workers?;
+    stopped?;
     check(&bare, &branch, &mut report).await?;
-    let leftovers = leftovers(folder.path())?;
+    let files = files_left(folder.path())?;
+    let running = processes.iter().filter(|pid| is_running(**pid)).count();
     folder.close().context("the demo's folder could not be removed")?;
     report.say(format!(
-        "left behind {leftovers} files in the workers' scratch folders, 0 processes"
+        "left behind {files} files in the workers' scratch folders, {running} processes"
     ));
     report.finish();
-    if leftovers > 0 {
-        bail!("the fleet left {leftovers} files behind")
-    } else {
-        Ok(())
-    }
+    anyhow::ensure!(
+        files + running == 0,
+        "the fleet left {files} files and {running} processes behind"
+    );
+    Ok(())
 }
 
 async fn make_repository(folder: &Path, commits: u32, report: &mut Report) -> anyhow::Result<PathBuf> {
@@ -177,8 +179,13 @@ async fn check(bare: &Path, branch: &str, report: &mut Report) -> anyhow::Result
 }
 
 /// Counts what the workers left in their scratch folders.
-fn leftovers(folder: &Path) -> anyhow::Result<usize> {
+fn files_left(folder: &Path) -> anyhow::Result<usize> {
     let entries =
         std::fs::read_dir(folder.join("tmp")).context("the workers' scratch folder cannot be read")?;
     Ok(entries.count())
+}
+
+/// Whether a process with this id exists (proc(5)).
+fn is_running(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }

@@ -114,7 +114,8 @@ impl Fleet {
         let address = listener.local_addr()?;
         let (drain, tasks) = (CancellationToken::new(), TaskTracker::new());
         let token = SecretString::from(uuid::Uuid::new_v4().to_string());
-        let (workers, git, code) = Workers::start(&args, log, &storage, &token)?;
+        let workers = Workers::start(&args, log, &storage, &token)?;
+        let [git, code] = workers.fleets.clone();
         let config = GatewayConfig {
             git_workers: WorkerSource::Local(git),
             code_workers: WorkerSource::Local(code),
@@ -134,6 +135,11 @@ impl Fleet {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The process ids of the workers that run now.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.workers.fleets.iter().flat_map(LocalFleet::pids).collect()
     }
 
     /// Waits until a git worker is ready.
@@ -175,6 +181,7 @@ impl Fleet {
 
 /// The supervisors of both kinds of worker.
 struct Workers {
+    fleets: [LocalFleet; 2],
     supervisors: [Supervisor; 2],
     end: CancellationToken,
 }
@@ -185,7 +192,7 @@ impl Workers {
         mut env: Environment,
         storage: &StorageUrl,
         token: &SecretString,
-    ) -> anyhow::Result<(Self, LocalFleet, LocalFleet)> {
+    ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("the running program cannot be found")?;
         env.extend(args.git.to_environment());
         env.push(("STORAGE_URL".into(), storage.to_string().into()));
@@ -214,14 +221,11 @@ impl Workers {
             args.git_workers.get(),
         );
         let (code, code_supervisor) = start(WorkerKind::Code, "code-worker", args.code_workers, 1);
-        Ok((
-            Self {
-                supervisors: [git_supervisor, code_supervisor],
-                end,
-            },
-            git,
-            code,
-        ))
+        Ok(Self {
+            fleets: [git, code],
+            supervisors: [git_supervisor, code_supervisor],
+            end,
+        })
     }
 
     async fn stop(self) {
