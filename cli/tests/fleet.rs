@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where its preparation fails")]
 
 mod fleet {
+    mod cancelling;
     mod clients;
     mod rig;
     mod storage;

@@ -42,6 +42,8 @@ pub struct GatewayConfig {
     pub silence_timeout: Duration,
     /// How long a job may run at most, whatever its worker says; then it ends as `deadline_exceeded`. Workers have a shorter bound of their own.
     pub job_timeout: Duration,
+    /// How long the worker of a cancelled job has to end it; then the gateway ends it, and leaves the worker alone for a while.
+    pub cancel_timeout: Duration,
     /// Bytes of one event of a worker.
     pub max_event_bytes: usize,
     /// How long the gateway waits, after the terminal event, for the worker to end its stream.
@@ -100,6 +102,7 @@ impl Default for GatewayConfig {
             response_timeout: Duration::from_secs(5),
             silence_timeout: Duration::from_secs(4),
             job_timeout: Duration::from_secs(2 * 60 * 60),
+            cancel_timeout: Duration::from_millis(1900),
             max_event_bytes: 1024 * 1024,
             linger: Duration::from_millis(500),
             pauses: Pauses::default(),

@@ -78,6 +78,12 @@ impl JobLog {
         true
     }
 
+    /// Waits for the terminal event.
+    pub(crate) async fn ended(&self) {
+        let mut grown = self.grown.subscribe();
+        while !self.size().ended && grown.changed().await.is_ok() {}
+    }
+
     /// A reader of all events after this number; 0 stands for all of them.
     pub(crate) fn follow(self: &Arc<Self>, after: u64) -> Follower {
         Follower {

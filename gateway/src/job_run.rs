@@ -5,11 +5,14 @@
 use std::sync::Arc;
 
 use mayfly_protocol::{ErrorCode, Failure, Stage};
+use mayfly_telemetry::task;
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::cancel;
 use crate::dispatch::{Lease, Place};
 use crate::fleet::WorkerKind;
+use crate::fleet::address::WorkerUrl;
 use crate::fleet::roster::Release;
 use crate::intake::HeldBody;
 use crate::jobs::{End, JobWriter};
@@ -42,6 +45,7 @@ enum Tried {
     Taken(WorkerStream),
     Not(Outcome),
     Stopped,
+    Cancelled,
 }
 
 impl JobRun {
@@ -80,6 +84,12 @@ impl JobRun {
                     lease.release(Release::Failed);
                     return self.finish(End::Ours(stopped()));
                 }
+                Tried::Cancelled => {
+                    self.cancel_unheard(&lease);
+                    lease.release(Release::Failed);
+                    let failure = cancel::unsettled(&self.gateway.config);
+                    return self.finish(End::Ours(failure));
+                }
                 Tried::Not(outcome) => match retry::judge(&outcome) {
                     Verdict::NextWorker(aside) => {
                         self.say_retry(&lease, &outcome);
@@ -98,11 +108,13 @@ impl JobRun {
     /// Waits for a worker, and says where the job stands whenever that changes.
     async fn wait(&mut self) -> Waited {
         let draining = self.gateway.draining.clone();
+        let cancelled = self.writer.job().cancelled.clone();
         let interval = self.gateway.config.position_interval;
         loop {
             tokio::select! {
                 biased;
                 () = draining.cancelled() => return Waited::Over(not_begun()),
+                () = cancelled.cancelled() => return Waited::Over(cancel::not_begun()),
                 lease = self.place.worker() => return Waited::Worker(lease),
                 () = sleep_until(self.deadline) => return Waited::Over(self.timed_out()),
                 () = sleep(interval) => {}
@@ -129,7 +141,20 @@ impl JobRun {
                 Err(outcome) => Tried::Not(outcome),
             },
             () = self.gateway.stopping.cancelled() => Tried::Stopped,
+            () = cancel::overdue(&self.gateway.config, job) => Tried::Cancelled,
         }
+    }
+
+    /// Tells a worker to cancel the job that did not say whether it has it.
+    fn cancel_unheard(&self, lease: &Lease) {
+        let (gateway, url, id) = (
+            Arc::clone(&self.gateway),
+            lease.url().clone(),
+            self.writer.job().id.clone(),
+        );
+        task::spawn(&self.gateway.running, async move {
+            cancel::tell(&gateway, &url, &id).await;
+        });
     }
 
     /// Follows the stream of the worker that took the job. The body, which holds secrets, is not needed any more.
@@ -147,7 +172,7 @@ impl JobRun {
         let worker = WorkerKind::from(writer.job().kind);
         writer.progress(Stage::Dispatched, format!("A {worker} took the job"), None);
         tracing::info!(job.id = %writer.job().id, worker = %lease.url(), "a worker took the job");
-        let (end, release) = end_of(&gateway, &mut stream, &writer).await;
+        let (end, release) = end_of(&gateway, lease.url(), &mut stream, &writer).await;
         // The session is free before the client can send its next job, and the worker once it has seen its stream delivered.
         drop(place);
         writer.finish(end);
@@ -211,7 +236,12 @@ impl JobRun {
 }
 
 /// Follows the stream to its end, and says what to think of the worker.
-async fn end_of(gateway: &Gateway, stream: &mut WorkerStream, writer: &JobWriter) -> (End, Release) {
+async fn end_of(
+    gateway: &Gateway,
+    url: &WorkerUrl,
+    stream: &mut WorkerStream,
+    writer: &JobWriter,
+) -> (End, Release) {
     let limits = RelayLimits {
         silence: gateway.config.silence_timeout,
         max_event_bytes: gateway.config.max_event_bytes,
@@ -224,6 +254,9 @@ async fn end_of(gateway: &Gateway, stream: &mut WorkerStream, writer: &JobWriter
             Err(_) => return (End::Ours(too_long(gateway)), Release::Failed),
         },
         () = gateway.stopping.cancelled() => return (End::Ours(stopped()), Release::Failed),
+        () = cancel::without_end(gateway, url, writer.job()) => {
+            return (End::Ours(cancel::unsettled(&gateway.config)), Release::Failed);
+        }
     };
     match relayed {
         Ok(end) => (end, Release::Done),

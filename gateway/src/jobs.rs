@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use writer::{End, JobWriter};
 
@@ -38,6 +39,8 @@ pub(crate) struct Job {
     pub(crate) lane: Lane,
     pub(crate) accepted_at: OffsetDateTime,
     pub(crate) log: Arc<JobLog>,
+    /// Fires when a client cancels the job.
+    pub(crate) cancelled: CancellationToken,
     facts: Mutex<Facts>,
     places: Arc<Semaphore>,
 }
@@ -201,6 +204,7 @@ impl Jobs {
             lane,
             accepted_at: OffsetDateTime::now_utc(),
             log: Arc::new(JobLog::new(self.limits.log)),
+            cancelled: CancellationToken::new(),
             facts: Mutex::new(Facts {
                 state: JobState::Queued,
                 started_at: None,

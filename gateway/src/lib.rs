@@ -7,8 +7,9 @@
 //! # What is deliberately not here yet
 //!
 //! Everything is in memory: jobs do not survive the process. A request with `Idempotency-Key` is refused with `invalid_request` rather than run
-//! without the promise that the key stands for. There is no cancel, no API key and no limit between tenants; all jobs are of the default tenant.
+//! without the promise that the key stands for. There is no API key and no limit between tenants; all jobs are of the default tenant.
 
+mod cancel;
 mod chance;
 mod config;
 mod dispatch;

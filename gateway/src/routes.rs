@@ -2,6 +2,7 @@
 //!
 //! The header `Idempotency-Key` is refused with 400: see [`crate`].
 
+mod cancel;
 mod fleet;
 mod job_list;
 mod post_job;
@@ -29,7 +30,8 @@ pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
         .route("/workers", get(fleet::workers))
         .route("/jobs", get(job_list::list))
         .route("/jobs/{id}", get(job_list::one))
-        .route("/jobs/{id}/events", get(job_list::events));
+        .route("/jobs/{id}/events", get(job_list::events))
+        .route("/jobs/{id}/cancel", post(cancel::cancel));
     for kind in JobKind::ALL.iter().copied() {
         let handler = move |State(gateway): State<Arc<Gateway>>, request: Request<Body>| async move {
             answer(post_job::take(&gateway, kind, request).await)

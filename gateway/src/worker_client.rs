@@ -3,6 +3,8 @@
 //! There is no pool (a worker exits after its job), no proxy, no redirect and no repetition: each of them could send a job twice, or its secrets elsewhere.
 //! That is why this is hyper's bare connection: it also tells "never sent" from "sent, and no answer". This module must not know the queue.
 
+mod cancel;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +25,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::fleet::address::WorkerUrl;
 use crate::retry::Outcome;
+
+type Sender = http1::SendRequest<Full<Bytes>>;
 
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 /// A job is repeated only where nothing was touched, so all that a worker sees is its first attempt.
@@ -84,15 +88,7 @@ impl WorkerClient {
         url: &WorkerUrl,
         order: &Order<'_>,
     ) -> Result<WorkerStream, Outcome> {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
-            .await
-            .map_err(|error| Outcome::Unreachable(error.to_string()))?;
-        let dropped = CancellationToken::new();
-        let guard = dropped.clone().drop_guard();
-        task::spawn(&self.connections, async move {
-            // How the connection ended is seen by whoever reads the answer.
-            let _ended = dropped.run_until_cancelled(connection).await;
-        });
+        let (mut sender, guard) = self.open(socket).await?;
         let request = self.request(url, order)?;
         let response = sender
             .send_request(request)
@@ -101,13 +97,26 @@ impl WorkerClient {
         judge_head(response, guard).await
     }
 
+    /// Speaks HTTP on the socket, until the guard is dropped.
+    async fn open(&self, socket: TcpStream) -> Result<(Sender, DropGuard), Outcome> {
+        let (sender, connection) = http1::handshake(TokioIo::new(socket))
+            .await
+            .map_err(|error| Outcome::Unreachable(error.to_string()))?;
+        let dropped = CancellationToken::new();
+        let guard = dropped.clone().drop_guard();
+        task::spawn(&self.connections, async move {
+            // How the connection ended is seen by whoever reads the answer.
+            let _ended = dropped.run_until_cancelled(connection).await;
+        });
+        Ok((sender, guard))
+    }
+
     fn request(&self, url: &WorkerUrl, order: &Order<'_>) -> Result<Request<Full<Bytes>>, Outcome> {
-        let unsendable = |_| Outcome::Unreachable("the request cannot be written as HTTP".to_owned());
         let mut request = Request::new(Full::new(order.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = http::Uri::from_static(order.path);
         let headers = request.headers_mut();
-        headers.insert(HOST, HeaderValue::try_from(url.authority()).map_err(unsendable)?);
+        self.address(headers, url)?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(order.body.len()));
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
@@ -123,14 +132,24 @@ impl WorkerClient {
                 HeaderValue::try_from(value).map_err(unsendable)?,
             );
         }
+        Ok(request)
+    }
+
+    /// Says to whom a request goes, and that it comes from the fleet's gateway.
+    fn address(&self, headers: &mut HeaderMap, url: &WorkerUrl) -> Result<(), Outcome> {
+        headers.insert(HOST, HeaderValue::try_from(url.authority()).map_err(unsendable)?);
         if let Some(token) = &self.token {
             let value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()));
             let mut value = value.map_err(unsendable)?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        Ok(request)
+        Ok(())
     }
+}
+
+fn unsendable<E>(_: E) -> Outcome {
+    Outcome::Unreachable("the request cannot be written as HTTP".to_owned())
 }
 
 /// A request that hyper never began to write is as good as not sent; of any other nobody knows, unless an answer of some kind came.

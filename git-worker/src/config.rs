@@ -1,5 +1,7 @@
 //! What a git worker is told at its start.
 
+use std::time::Duration;
+
 use mayfly_git::apply::ApplyLimits;
 use mayfly_git::diff::DiffBudget;
 use mayfly_git::remote::TransferLimits;
@@ -50,6 +52,8 @@ pub struct GitLimits {
     pub max_diff_blobs: usize,
     /// Bytes of a file that a patch may change.
     pub max_patched_file_bytes: u64,
+    /// How long a cancelled job may ask the remote what became of its push.
+    pub settle_timeout: Duration,
 }
 
 impl Default for GitLimits {
@@ -62,6 +66,7 @@ impl Default for GitLimits {
             diff: DiffBudget::default(),
             max_diff_blobs: 500,
             max_patched_file_bytes: 64 * 1024 * 1024,
+            settle_timeout: Duration::from_secs(1),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod config;
 mod failure;
+mod gate;
 mod job;
 mod message;
 mod publish;
@@ -20,15 +21,20 @@ use mayfly_session::SessionStore;
 use mayfly_storage::ObjectStore;
 use mayfly_worker::{JobContext, JobRunner};
 
+use failure::JobError;
+use gate::Gate;
+
 pub use config::{GitLimits, GitWorkerConfig, Identity};
 
 /// Does the four git jobs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct GitWorker {
     config: GitWorkerConfig,
     storage: Arc<dyn ObjectStore>,
     client: GuardedClient,
     namer: Namer,
+    /// Of the one job that is carried out.
+    gate: Arc<Gate>,
 }
 
 impl GitWorker {
@@ -44,6 +50,17 @@ impl GitWorker {
             storage,
             client,
             namer,
+            gate: Arc::default(),
+        }
+    }
+
+    async fn carry_out(&self, job: Job, context: &JobContext) -> Result<serde_json::Value, JobError> {
+        match job {
+            Job::CloneRepository(job) => Box::pin(job::clone_repository::run(self, job, context)).await,
+            Job::CreateBranch(job) => Box::pin(job::create_branch::run(self, job, context)).await,
+            Job::CommitAndPush(job) => Box::pin(job::commit_and_push::run(self, job, context)).await,
+            Job::ApplyChanges(job) => Box::pin(job::apply_changes::run(self, job, context)).await,
+            Job::CodeOperation(_) => Err(failure::not_a_git_job()),
         }
     }
 
@@ -68,13 +85,12 @@ impl JobRunner for GitWorker {
     }
 
     async fn run(&self, job: Job, context: JobContext) -> Result<serde_json::Value, Failure> {
-        let outcome = match job {
-            Job::CloneRepository(job) => Box::pin(job::clone_repository::run(self, job, &context)).await,
-            Job::CreateBranch(job) => Box::pin(job::create_branch::run(self, job, &context)).await,
-            Job::CommitAndPush(job) => Box::pin(job::commit_and_push::run(self, job, &context)).await,
-            Job::ApplyChanges(job) => Box::pin(job::apply_changes::run(self, job, &context)).await,
-            Job::CodeOperation(_) => Err(failure::not_a_git_job()),
+        let worker = Self {
+            gate: Arc::default(),
+            ..self.clone()
         };
-        outcome.map_err(failure::JobError::into_failure)
+        let work = worker.carry_out(job, &context);
+        let outcome = worker.gate.unless_cancelled(&context.cancel, work).await;
+        outcome.map_err(JobError::into_failure)
     }
 }

@@ -7,9 +7,15 @@ use mayfly_git::remote::Remote;
 use mayfly_protocol::{BranchName, CommitId, JobId};
 use mayfly_session::{Intent, Manifest, Session, SessionStore};
 use mayfly_worker::JobContext;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::GitWorker;
 use crate::failure::JobError;
+use crate::gate;
+
+/// What a cancelled job leaves behind whose push was sent and not answered.
+const IN_DOUBT: &str = "its push was sent, and whether the remote took it is not known yet; the session is as it was before the job, and its next job finds out";
 
 /// What is to be pushed.
 pub(crate) struct Publication {
@@ -81,7 +87,12 @@ pub(crate) async fn publish(
     }
     let mut announced = session.manifest.clone();
     announced.intent = Some(intent.clone());
+    worker.gate.enter()?;
     let announced = sessions.save(Some(&session), announced).await?;
+    if context.cancel.is_cancelled() {
+        withdraw(sessions, &announced, session.manifest).await;
+        return Err(gate::cancelled(gate::AS_BEFORE));
+    }
     let update = RefUpdate {
         name: intent.branch.to_ref(),
         old: intent.expected,
@@ -96,6 +107,7 @@ pub(crate) async fn publish(
             withdraw(sessions, &announced, session.manifest).await;
             Err(error.into())
         }
+        Outcome::Unknown if context.cancel.is_cancelled() => Err(gate::cancelled(IN_DOUBT)),
         Outcome::Unknown => Err(error.into()),
     }
 }
@@ -118,14 +130,29 @@ async fn outcome(
     if !matches!(error, PushError::AnswerLost { .. }) {
         return Outcome::NotDone;
     }
-    match connect(worker, remote, context).await {
-        Ok(connection) => match connection.refs().branch(&intent.branch) {
-            tip if tip == Some(intent.commit) => Outcome::Done,
-            tip if tip == intent.expected => Outcome::NotDone,
-            _ => Outcome::Unknown,
-        },
-        Err(_) => Outcome::Unknown,
+    let Some(connection) = look_again(worker, remote, context).await else {
+        return Outcome::Unknown;
+    };
+    match connection.refs().branch(&intent.branch) {
+        tip if tip == Some(intent.commit) => Outcome::Done,
+        // A remote that was left before its answer may still be at it.
+        tip if tip == intent.expected && !context.cancel.is_cancelled() => Outcome::NotDone,
+        _ => Outcome::Unknown,
     }
+}
+
+/// The remote's refs after the push; of a cancelled job too, within a bound.
+async fn look_again(worker: &GitWorker, remote: &Remote, context: &JobContext) -> Option<SendPack> {
+    let limits = &worker.config.limits;
+    let unstopped = CancellationToken::new();
+    let looking = SendPack::connect(&worker.client, remote, &limits.transfer, &unstopped);
+    tokio::pin!(looking);
+    tokio::select! {
+        biased;
+        found = &mut looking => return found.ok(),
+        () = context.cancel.cancelled() => {}
+    }
+    timeout(limits.settle_timeout, looking).await.ok()?.ok()
 }
 
 /// Puts the manifest back as it was. Where that fails the intent stays, which the next job settles.

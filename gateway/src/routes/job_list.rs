@@ -18,7 +18,7 @@ use crate::state::Gateway;
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
-type JobPath = Result<Path<String>, PathRejection>;
+pub(super) type JobPath = Result<Path<String>, PathRejection>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -77,7 +77,7 @@ pub(super) async fn events(State(gateway): State<Arc<Gateway>>, id: JobPath, hea
 }
 
 /// What is not an id is as unknown as an id that no job has.
-fn find(gateway: &Gateway, id: JobPath) -> Result<Arc<Job>, Refusal> {
+pub(super) fn find(gateway: &Gateway, id: JobPath) -> Result<Arc<Job>, Refusal> {
     let id = id.ok().and_then(|Path(id)| id.parse().ok());
     let job = id.and_then(|id| gateway.jobs.get(&id));
     job.ok_or_else(|| {

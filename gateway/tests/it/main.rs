@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests and what only they use")]
 
+mod cancelling;
 mod client;
 mod dispatching;
 mod gateway;

@@ -68,6 +68,7 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     go_on: Notify,
     beats: AtomicUsize,
+    cancels: Mutex<Vec<Seen>>,
 }
 
 pub(crate) struct StubWorker {
@@ -98,6 +99,7 @@ impl StubWorker {
             seen: Mutex::default(),
             go_on: Notify::new(),
             beats: AtomicUsize::new(0),
+            cancels: Mutex::default(),
         });
         let accepting = spawn(accept(listener, Arc::clone(&shared)));
         Self {
@@ -117,6 +119,11 @@ impl StubWorker {
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// The requests to cancel a job, each of which was answered 202.
+    pub(crate) fn cancels(&self) -> Vec<Seen> {
+        self.shared.cancels.lock().unwrap().clone()
     }
 
     /// Heartbeats sent so far, one each 50 ms of waiting.
@@ -160,6 +167,12 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(mut socket: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let seen = read_request(&mut socket).await?;
+    if seen.head.starts_with("POST /jobs/") {
+        shared.cancels.lock().unwrap().push(seen);
+        return socket
+            .write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .await;
+    }
     let job = seen.header("x-job-id").unwrap_or_default().to_owned();
     shared.seen.lock().unwrap().push(seen);
     let act = shared

@@ -37,6 +37,7 @@ pub(crate) async fn run(
         None,
         context.accepted_at,
     );
+    worker.gate.enter()?;
     let saved = sessions.save(Some(&session), manifest).await?;
     Ok(json!({
         "sessionId": saved.manifest.session_id,

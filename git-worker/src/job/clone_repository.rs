@@ -61,6 +61,7 @@ pub(crate) async fn run(
         None,
         context.accepted_at,
     );
+    worker.gate.enter()?;
     let saved = sessions.save(session.as_ref(), manifest).await?;
     Ok(completed(&saved.manifest, pulled, &received))
 }

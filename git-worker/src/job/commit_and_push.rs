@@ -76,6 +76,7 @@ pub(crate) async fn run(
         job.user_id.clone(),
         context.accepted_at,
     );
+    worker.gate.enter()?;
     let saved = sessions.save(Some(&fenced), manifest).await?;
     Ok(completed(&saved.manifest, made.as_ref(), &summary, pushed))
 }

@@ -83,6 +83,7 @@ pub(crate) async fn run(
         None,
         context.accepted_at,
     );
+    worker.gate.enter()?;
     let saved = sessions.save(Some(&fenced), manifest).await?;
     Ok(completed(&saved.manifest, &base, pushed, &chosen_by))
 }
@@ -153,7 +154,11 @@ async fn clone_first(
         None,
         context.accepted_at,
     );
-    Ok(sessions.save(None, manifest).await?)
+    worker.gate.enter()?;
+    let cloned = sessions.save(None, manifest).await?;
+    let left = "the session holds the clone of its repository, and the branch was not made";
+    worker.gate.leave(left, &context.cancel)?;
+    Ok(cloned)
 }
 
 /// Stands the session on another branch of the remote; only where it has nothing of its own to lose.

@@ -18,6 +18,8 @@ pub struct WorkerConfig {
     pub drain_grace: Duration,
     /// How long a runner may take to return once it is cancelled; then it is left behind.
     pub cancel_grace: Duration,
+    /// The same where a client cancelled the job, who waits for the end.
+    pub asked_cancel_grace: Duration,
     /// How long the removal of the scratch folder may hold up the terminal event.
     pub cleanup_grace: Duration,
     /// How long the process waits for the client to read the terminal event.
@@ -56,6 +58,7 @@ impl Default for WorkerConfig {
             job_timeout: Duration::from_secs(30 * 60),
             drain_grace: Duration::from_secs(30),
             cancel_grace: Duration::from_secs(10),
+            asked_cancel_grace: Duration::from_millis(1500),
             cleanup_grace: Duration::from_secs(10),
             flush_grace: Duration::from_secs(5),
             close_grace: Duration::from_millis(250),

@@ -38,12 +38,14 @@ pub(crate) fn start(
         buffer: worker.config.event_buffer,
         progress_interval: worker.config.progress_interval,
     });
+    let asked = CancellationToken::new();
     let claim = worker.slot.try_claim(Occupant {
         job_id: order.job_id.clone(),
         kind: job.kind(),
         attempt: order.attempt,
         started_at: OffsetDateTime::now_utc(),
         events: sink.clone(),
+        asked: asked.clone(),
     })?;
     let (id, kind, attempt) = (&order.job_id, job.kind().as_str(), order.attempt);
     let span = tracing::info_span!("job", job.id = %id, job.kind = kind, job.attempt = attempt);
@@ -52,6 +54,7 @@ pub(crate) fn start(
         job,
         order,
         sink,
+        asked,
     };
     let work = task.carry_out(claim, writer, delivered).instrument(span);
     task::spawn(&worker.jobs, work);
@@ -63,6 +66,8 @@ struct Task {
     job: Job,
     order: Order,
     sink: ProgressSink,
+    /// Fires when a client cancels the job.
+    asked: CancellationToken,
 }
 
 impl Task {
@@ -121,7 +126,12 @@ impl Task {
         let job = self.job;
         // A task of its own: a runner that panics, or blocks its thread, stops neither the deadline nor the stream.
         let work = task::spawn(&self.worker.jobs, async move { runner.run(job, context).await });
-        supervise(&self.worker.config, &self.worker.shutdown, &cancel, work).await
+        let stops = Stops {
+            config: &self.worker.config,
+            shutdown: &self.worker.shutdown,
+            asked: &self.asked,
+        };
+        stops.supervise(&cancel, work).await
     }
 }
 
@@ -143,24 +153,34 @@ fn log_end(job_id: &JobId, outcome: &Result<Value, Failure>) {
 /// Why a job is cancelled.
 #[derive(Debug, Clone, Copy)]
 enum StopReason {
+    Asked,
     Deadline,
     Shutdown,
 }
 
 impl StopReason {
-    fn failure(self, config: &WorkerConfig) -> Failure {
+    fn grace(self, config: &WorkerConfig) -> Duration {
         match self {
+            Self::Asked => config.asked_cancel_grace,
+            Self::Deadline | Self::Shutdown => config.cancel_grace,
+        }
+    }
+
+    /// The failure of a stopped job; `how` is what the runner says of how it stopped.
+    fn failure(self, config: &WorkerConfig, how: &str) -> Failure {
+        match self {
+            Self::Asked => Failure::new(ErrorCode::Cancelled, format!("the job was cancelled: {how}")),
             Self::Deadline => Failure::new(
                 ErrorCode::DeadlineExceeded,
                 format!(
-                    "the job was stopped: it took longer than the {} s that a job may take",
+                    "the job was stopped, since it took longer than the {} s that a job may take: {how}",
                     config.job_timeout.as_secs_f32()
                 ),
             ),
             Self::Shutdown => Failure::new(
                 ErrorCode::ShuttingDown,
                 format!(
-                    "the job was stopped: the worker is shutting down, and the {} s of grace are over; send it again",
+                    "the job was stopped, since the worker is shutting down and the {} s of grace are over: {how}; send it again",
                     config.drain_grace.as_secs_f32()
                 ),
             ),
@@ -168,43 +188,54 @@ impl StopReason {
     }
 }
 
-/// Waits for the runner, within the deadline and the grace of a shutdown.
-///
-/// A runner that ends well after it was cancelled has done its work, and that is what counts; a failure is taken for an effect of the cancellation.
-async fn supervise(
-    config: &WorkerConfig,
-    shutdown: &CancellationToken,
-    cancel: &CancellationToken,
-    mut work: JoinHandle<Result<Value, Failure>>,
-) -> Result<Value, Failure> {
-    let reason = tokio::select! {
-        biased;
-        done = &mut work => return done.unwrap_or_else(|error| Err(panicked(&error))),
-        reason = stop_reason(config, shutdown) => reason,
-    };
-    cancel.cancel();
-    match timeout(config.cancel_grace, work).await {
-        Ok(Ok(Ok(data))) => Ok(data),
-        Ok(Ok(Err(failure))) => {
-            tracing::info!(error.code = %failure.code, "the runner stopped: {}", failure.error);
-            Err(reason.failure(config))
-        }
-        Ok(Err(error)) => Err(panicked(&error)),
-        Err(_) => {
-            tracing::error!(?reason, "the runner did not stop in time, and is left behind");
-            Err(reason.failure(config))
-        }
-    }
+/// What may stop a job.
+#[derive(Clone, Copy)]
+struct Stops<'a> {
+    config: &'a WorkerConfig,
+    shutdown: &'a CancellationToken,
+    asked: &'a CancellationToken,
 }
 
-async fn stop_reason(config: &WorkerConfig, shutdown: &CancellationToken) -> StopReason {
-    let drained = async {
-        shutdown.cancelled().await;
-        sleep(config.drain_grace).await;
-    };
-    tokio::select! {
-        () = drained => StopReason::Shutdown,
-        () = sleep(config.job_timeout) => StopReason::Deadline,
+impl Stops<'_> {
+    /// Waits for the runner, unless a client cancels it, within the deadline and the grace of a shutdown.
+    ///
+    /// A runner that ends well after it was cancelled has done its work, and that is what counts; a failure is taken for an effect of the cancellation.
+    async fn supervise(
+        self,
+        cancel: &CancellationToken,
+        mut work: JoinHandle<Result<Value, Failure>>,
+    ) -> Result<Value, Failure> {
+        let reason = tokio::select! {
+            biased;
+            done = &mut work => return done.unwrap_or_else(|error| Err(panicked(&error))),
+            reason = self.reason() => reason,
+        };
+        cancel.cancel();
+        match timeout(reason.grace(self.config), work).await {
+            Ok(Ok(Ok(data))) => Ok(data),
+            Ok(Ok(Err(failure))) => {
+                tracing::info!(error.code = %failure.code, "the runner stopped: {}", failure.error);
+                Err(reason.failure(self.config, &failure.error))
+            }
+            Ok(Err(error)) => Err(panicked(&error)),
+            Err(_) => {
+                tracing::error!(?reason, "the runner did not stop in time, and is left behind");
+                let how = "it did not stop in time, so look at the session for what its last step did";
+                Err(reason.failure(self.config, how))
+            }
+        }
+    }
+
+    async fn reason(self) -> StopReason {
+        let drained = async {
+            self.shutdown.cancelled().await;
+            sleep(self.config.drain_grace).await;
+        };
+        tokio::select! {
+            () = self.asked.cancelled() => StopReason::Asked,
+            () = drained => StopReason::Shutdown,
+            () = sleep(self.config.job_timeout) => StopReason::Deadline,
+        }
     }
 }
 

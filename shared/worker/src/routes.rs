@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -33,7 +34,8 @@ const HEALTH: &str = "/health";
 pub(crate) fn router(worker: &Arc<Worker>) -> Router {
     let mut router = Router::new()
         .route(HEALTH, get(health))
-        .route("/status", get(status));
+        .route("/status", get(status))
+        .route("/jobs/{id}/cancel", post(cancel));
     for kind in worker.runner.kinds().iter().copied() {
         let handler = move |State(worker): State<Arc<Worker>>, request| async move {
             take_job(&worker, kind, request)
@@ -187,6 +189,32 @@ async fn status(State(worker): State<Arc<Worker>>) -> Response {
         job,
     };
     json(StatusCode::OK, &status)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cancelling {
+    job_id: JobId,
+    state: &'static str,
+}
+
+/// Cancels the job, if it is this worker's; how it ends is in its stream. Asking again changes nothing.
+async fn cancel(State(worker): State<Arc<Worker>>, id: Result<Path<String>, PathRejection>) -> Response {
+    let asked = id.ok().map(|Path(id)| id);
+    let occupant = worker.slot.report().1;
+    let Some(occupant) = occupant.filter(|it| asked.as_deref() == Some(it.job_id.as_str())) else {
+        return response(&Refusal::new(
+            ErrorCode::NotFound,
+            "this worker does not have this job; ask the gateway that gave the job its id",
+        ));
+    };
+    tracing::info!(job.id = %occupant.job_id, "asked to cancel the job");
+    occupant.asked.cancel();
+    let cancelling = Cancelling {
+        job_id: occupant.job_id,
+        state: "cancelling",
+    };
+    json(StatusCode::ACCEPTED, &cancelling)
 }
 
 async fn unknown_path() -> Response {

@@ -19,8 +19,8 @@ pub trait JobRunner: Send + Sync + 'static {
 
     /// Carries out one job; its value is the `data` of the `completed` event.
     ///
-    /// A runner polls `context.cancel` and returns soon after it fired: with its value where the work is done all the same, or with any failure,
-    /// which the runtime replaces by the reason for the cancellation. A runner that does not return within the grace is left behind.
+    /// A runner polls `context.cancel` and returns soon after it fired: with its value where the work is done all the same, or with any failure.
+    /// The runtime replaces its code by that of the reason for the cancellation and keeps its text, which says what became of the session. A runner that does not return within the grace is left behind.
     /// A panic becomes the failure `internal`.
     async fn run(&self, job: Job, context: JobContext) -> Result<serde_json::Value, Failure>;
 }

@@ -18,6 +18,8 @@ pub(crate) struct Occupant {
     pub(crate) attempt: u32,
     pub(crate) started_at: OffsetDateTime,
     pub(crate) events: ProgressSink,
+    /// Fires when a client cancels the job.
+    pub(crate) asked: CancellationToken,
 }
 
 /// Whether a job could be taken now.
@@ -122,6 +124,7 @@ mod tests {
             attempt: 1,
             started_at: OffsetDateTime::UNIX_EPOCH,
             events,
+            asked: CancellationToken::new(),
         }
     }
 

@@ -4,6 +4,8 @@
     reason = "clippy does not see that the helpers here are only for tests"
 )]
 
+#[path = "runtime/cancelling.rs"]
+mod cancelling;
 #[path = "runtime/harness.rs"]
 mod harness;
 #[path = "runtime/lifecycle.rs"]

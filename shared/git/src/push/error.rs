@@ -89,6 +89,7 @@ impl PushError {
             RemoteError::Http(
                 source @ (HttpError::Unreachable { .. }
                 | HttpError::Timeout { .. }
+                | HttpError::Cancelled
                 | HttpError::Protocol { .. }),
             ) => Self::AnswerLost { source: Some(source) },
             RemoteError::TooSlow { .. } | RemoteError::NeverReady { .. } => Self::answer_lost(),
