@@ -31,8 +31,18 @@ impl JobError {
         Self::new(code, text)
     }
 
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.0.code
+    }
+
     pub(crate) fn into_failure(self) -> Failure {
         self.0
+    }
+}
+
+impl std::fmt::Display for JobError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.error)
     }
 }
 

@@ -5,7 +5,7 @@ use mayfly_git::remote::Remote;
 use mayfly_naming::BranchRequest;
 use mayfly_protocol::request::{CloneRepository, CreateBranch};
 use mayfly_protocol::{BranchName, CommitId, ErrorCode, JobKind, RepoUrl, Stage};
-use mayfly_session::{Manifest, Session, SessionStore};
+use mayfly_session::{Intent, Manifest, Session, SessionStore};
 use mayfly_worker::JobContext;
 use serde_json::{Value, json};
 
@@ -44,37 +44,36 @@ pub(crate) async fn run(
     }
 
     events.stage(Stage::GeneratingName, "Generating branch name...");
-    let (branch, chosen_by) = match &resumed {
-        Some(intent) => (intent.branch.clone(), intent.chosen_by.clone()),
+    let mut name = match &resumed {
+        Some(intent) => Name {
+            branch: intent.branch.clone(),
+            chosen_by: intent.chosen_by.clone(),
+        },
         None => choose_name(worker, &job, &manifest, connection.as_ref(), context).await?,
     };
-    events.stage(Stage::NameGenerated, format!("Branch name: {branch}"));
-    events.stage(Stage::CreatingBranch, format!("Creating branch {branch}..."));
+    events.stage(Stage::NameGenerated, format!("Branch name: {}", name.branch));
+    events.stage(
+        Stage::CreatingBranch,
+        format!("Creating branch {}...", name.branch),
+    );
     let head = resumed.as_ref().map(|intent| intent.commit).or(manifest.head);
     let mut fenced = session;
-    let pushed = match (connection, head) {
-        (Some(connection), Some(head)) => {
-            events.stage(Stage::Pushing, format!("Pushing {branch}..."));
-            let pack = missing_objects(worker, &sessions, &manifest, head, context).await?;
-            let manifests = (&fenced.manifest, &manifest);
-            let intent = resumed
-                .unwrap_or_else(|| publish::intend(context, manifests, &branch, (None, head), &chosen_by));
-            publish::complete(&mut manifest, &intent);
-            let publication = Publication { intent, pack };
-            fenced = publish::publish(
-                worker,
-                &sessions,
-                fenced,
-                (connection, &from),
-                publication,
-                context,
-            )
+    let pushed = connection.is_some() && head.is_some();
+    if let (Some(connection), Some(head)) = (connection, head) {
+        let pack = missing_objects(worker, &sessions, &manifest, head, context).await?;
+        let push = Push {
+            worker,
+            sessions: &sessions,
+            from: &from,
+            context,
+            head,
+            pack,
+        };
+        fenced = push
+            .run(connection, fenced, &mut manifest, &mut name, resumed)
             .await?;
-            true
-        }
-        _ => false,
-    };
-    manifest.branch = branch;
+    }
+    manifest.branch = name.branch;
 
     events.stage(Stage::Uploading, "Uploading to storage...");
     manifest.record(
@@ -85,7 +84,7 @@ pub(crate) async fn run(
     );
     worker.gate.enter()?;
     let saved = sessions.save(Some(&fenced), manifest).await?;
-    Ok(completed(&saved.manifest, &base, pushed, &chosen_by))
+    Ok(completed(&saved.manifest, &base, pushed, &name.chosen_by))
 }
 
 fn completed(manifest: &Manifest, base: &BranchName, pushed: bool, chosen_by: &str) -> Value {
@@ -198,13 +197,111 @@ async fn move_to_base(
     Ok(())
 }
 
+/// How often a name that another job took in the meantime is changed.
+const NAME_ROUNDS: u32 = 8;
+/// Who chose a name that is not to be changed.
+const CALLER: &str = "caller";
+
+/// The name of the branch, and who chose it.
+struct Name {
+    branch: BranchName,
+    chosen_by: String,
+}
+
+/// The push of a new branch.
+struct Push<'a> {
+    worker: &'a GitWorker,
+    sessions: &'a SessionStore,
+    from: &'a Remote,
+    context: &'a JobContext,
+    head: CommitId,
+    pack: bytes::Bytes,
+}
+
+impl Push<'_> {
+    /// Pushes the branch. A name that was not the caller's choice, and that another job took since the remote was asked, gets a number.
+    async fn run(
+        &self,
+        mut connection: SendPack,
+        mut fenced: Session,
+        manifest: &mut Manifest,
+        name: &mut Name,
+        mut resumed: Option<Intent>,
+    ) -> Result<Session, JobError> {
+        let mut round = 1;
+        loop {
+            let Name { branch, chosen_by } = &*name;
+            self.context
+                .events
+                .stage(Stage::Pushing, format!("Pushing {branch}..."));
+            let manifests = (&fenced.manifest, &*manifest);
+            let intent = resumed.take().unwrap_or_else(|| {
+                publish::intend(self.context, manifests, branch, (None, self.head), chosen_by)
+            });
+            let publication = Publication {
+                intent: intent.clone(),
+                pack: self.pack.clone(),
+            };
+            let to = (connection, self.from);
+            let before = fenced.manifest.clone();
+            match publish::publish(self.worker, self.sessions, fenced, to, publication, self.context).await {
+                Ok(session) => {
+                    publish::complete(manifest, &intent);
+                    return Ok(session);
+                }
+                Err(error) if error.code() != ErrorCode::NotFastForward => return Err(error),
+                Err(error) if name.chosen_by == CALLER => return Err(taken(&name.branch, &error)),
+                Err(error) if round == NAME_ROUNDS => return Err(error),
+                Err(_) => {}
+            }
+            fenced = self.reload(&before).await?;
+            connection = publish::connect(self.worker, self.from, self.context).await?;
+            name.branch = with_number(&name.branch, &connection)?;
+            round += 1;
+        }
+    }
+
+    /// The session with its fence of now; it must still be what this job has loaded.
+    async fn reload(&self, before: &Manifest) -> Result<Session, JobError> {
+        let session = super::load_existing(self.sessions, &before.session_id).await?;
+        if session.manifest == *before {
+            return Ok(session);
+        }
+        let text = format!(
+            "session `{}` was saved by another job in the meantime; send this one again",
+            before.session_id
+        );
+        Err(JobError::new(ErrorCode::SessionConflict, text))
+    }
+}
+
+fn taken(branch: &BranchName, error: &JobError) -> JobError {
+    let text =
+        format!("branch `{branch}` was made by somebody else in the meantime; choose another name ({error})");
+    JobError::new(ErrorCode::BranchExists, text)
+}
+
+/// The same name with the first number that makes it free.
+fn with_number(branch: &BranchName, connection: &SendPack) -> Result<BranchName, JobError> {
+    let taken: Vec<&str> = connection.refs().branch_names().collect();
+    (2..=taken.len() + 2)
+        .filter_map(|number| format!("{branch}-{number}").parse::<BranchName>().ok())
+        .find(|name| taken.iter().all(|other| !name.collides_with(other)))
+        .ok_or_else(|| {
+            JobError::new(
+                ErrorCode::BranchExists,
+                format!("no free name like `{branch}` is left; name the branch yourself"),
+            )
+        })
+}
+
 async fn choose_name(
     worker: &GitWorker,
     job: &CreateBranch,
     manifest: &Manifest,
     connection: Option<&SendPack>,
     context: &JobContext,
-) -> Result<(BranchName, String), JobError> {
+) -> Result<Name, JobError> {
     let taken: Vec<BranchName> = match connection {
         Some(connection) => connection
             .refs()
@@ -219,7 +316,10 @@ async fn choose_name(
     };
     if let Some(name) = &job.branch_name {
         return match taken.iter().find(|other| name.collides_with(other.as_str())) {
-            None => Ok((name.clone(), "caller".to_owned())),
+            None => Ok(Name {
+                branch: name.clone(),
+                chosen_by: CALLER.to_owned(),
+            }),
             Some(other) => Err(JobError::new(
                 ErrorCode::BranchExists,
                 format!("branch `{name}` cannot be made: the remote has `{other}`; choose another name"),
@@ -237,7 +337,10 @@ async fn choose_name(
     if let Some(reason) = &named.fallback_reason {
         tracing::info!(job.id = %context.job_id, reason, "the branch is named by rule");
     }
-    Ok((named.value, named.source.as_str().to_owned()))
+    Ok(Name {
+        branch: named.value,
+        chosen_by: named.source.as_str().to_owned(),
+    })
 }
 
 /// The pack that makes `head` known to the remote: empty, unless it is a commit of the session that was never pushed.

@@ -145,3 +145,22 @@ async fn uncommitted_changes_stay_on_a_new_branch() {
     assert_eq!(bare.show("new", "a.txt"), b"a\n");
     assert!(bare.ls_tree("main").iter().all(|entry| entry.path != b"a.txt"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_jobs_choose_at_the_same_moment_are_all_free() {
+    let rig = Rig::new().await;
+    let bare = rig.host.publish(&TestRepo::sample(), "app");
+    let sessions: Vec<String> = (0..6).map(|number| format!("s{number}")).collect();
+    for session in &sessions {
+        rig.clone(session, "app").await;
+    }
+    let wish = || json!({"userRequest": "Add dark mode"});
+    let jobs = sessions.iter().map(|session| rig.branch(session, wish()));
+    let made: std::collections::BTreeSet<String> = futures::future::join_all(jobs)
+        .await
+        .iter()
+        .map(|ran| ran.completed()["branch"].to_string())
+        .collect();
+    assert_eq!(made.len(), sessions.len(), "{made:?}");
+    assert_eq!(bare.refs().len(), 1 + sessions.len());
+}
