@@ -218,6 +218,11 @@ pub(crate) struct GatewayArgs {
     /// Code workers, in the same form.
     #[arg(long, env = "CODE_WORKERS")]
     pub(crate) code_workers: Option<String>,
+    /// Where the workers keep sessions and outcomes; without it, jobs of before a restart are unknown.
+    #[arg(long, env = "STORAGE_URL")]
+    pub(crate) storage_url: Option<StorageUrl>,
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
     #[command(flatten)]
     pub(crate) queue: QueueArgs,
 }

@@ -108,6 +108,7 @@ impl Fleet {
     pub(crate) async fn start(args: UpArgs, log: Environment) -> anyhow::Result<Self> {
         let storage = storage_url(args.storage_url.clone())?;
         check_storage(&storage, &args.storage).await?;
+        let opened = mayfly_storage::open(&storage, &args.storage.options()).await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
             .await
             .with_context(|| format!("cannot listen on 127.0.0.1:{}; choose another PORT", args.port))?;
@@ -120,6 +121,7 @@ impl Fleet {
             git_workers: WorkerSource::Local(git),
             code_workers: WorkerSource::Local(code),
             worker_token: Some(token),
+            storage: Some(opened),
             ..gateway_config(&args.queue)
         };
         let running = mayfly_gateway::run(config, listener, drain.clone());
@@ -285,6 +287,10 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
         git_workers: workers("GIT_WORKERS", args.git_workers.as_deref())?,
         code_workers: workers("CODE_WORKERS", args.code_workers.as_deref())?,
         worker_token: secret::from_environment("WORKER_TOKEN")?,
+        storage: match &args.storage_url {
+            Some(url) => Some(mayfly_storage::open(url, &args.storage.options()).await?),
+            None => None,
+        },
         ..gateway_config(&args.queue)
     };
     warn_unless_loopback(args.host);

@@ -4,6 +4,7 @@
 mod fleet {
     mod cancelling;
     mod clients;
+    mod outcomes;
     mod rig;
     mod storage;
     mod up;

@@ -1,8 +1,10 @@
 //! The settings of a gateway: each bound and each wait has its name here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_protocol::{SecretString, limits};
+use mayfly_storage::ObjectStore;
 
 use crate::fleet::address::WorkerSource;
 use crate::fleet::{PerKind, WorkerKind};
@@ -17,6 +19,8 @@ pub struct GatewayConfig {
     pub code_workers: WorkerSource,
     /// The token that workers want; sent to every worker.
     pub worker_token: Option<SecretString>,
+    /// Where workers keep sessions and outcomes; without one, jobs of before a restart are unknown.
+    pub storage: Option<Arc<dyn ObjectStore>>,
 
     /// Jobs that may wait for each kind of worker; with more, a job is refused with `queue_full`.
     pub queue_capacity: usize,
@@ -44,6 +48,8 @@ pub struct GatewayConfig {
     pub job_timeout: Duration,
     /// How long the worker of a cancelled job has to end it; then the gateway ends it, and leaves the worker alone for a while.
     pub cancel_timeout: Duration,
+    /// How long the storage may take to say how a job ended.
+    pub outcome_timeout: Duration,
     /// Bytes of one event of a worker.
     pub max_event_bytes: usize,
     /// How long the gateway waits, after the terminal event, for the worker to end its stream.
@@ -91,6 +97,8 @@ impl Default for GatewayConfig {
             git_workers: WorkerSource::default(),
             code_workers: WorkerSource::default(),
             worker_token: None,
+            storage: None,
+            outcome_timeout: Duration::from_millis(900),
             queue_capacity: 1000,
             queue_timeout: Duration::from_secs(60),
             queue_retry_after: Duration::from_secs(5),

@@ -21,10 +21,17 @@ pub(crate) struct LogLimits {
 
 #[derive(Debug, Default)]
 struct Events {
-    frames: Vec<Bytes>,
+    /// With their numbers, which rise.
+    frames: Vec<(u64, Bytes)>,
     bytes: usize,
     dropped: u64,
     ended: bool,
+}
+
+impl Events {
+    fn last_id(&self) -> u64 {
+        self.frames.last().map_or(0, |(id, _)| *id)
+    }
 }
 
 /// The events of one job.
@@ -54,6 +61,19 @@ impl JobLog {
         }
     }
 
+    /// The log of a job that is over, of events with their numbers; the last one is terminal.
+    pub(crate) fn stored(limits: LogLimits, stored: impl Iterator<Item = (u64, Vec<u8>)>) -> Self {
+        let log = Self::new(limits);
+        {
+            let mut events = log.events();
+            events.ended = true;
+            for (id, data) in stored {
+                log.push(&mut events, id, &data);
+            }
+        }
+        log
+    }
+
     /// Adds a progress event, one line of JSON; false where there is no room for it, or the log has ended.
     pub(crate) fn append(&self, data: &[u8]) -> bool {
         let mut events = self.events();
@@ -63,7 +83,8 @@ impl JobLog {
             events.dropped += 1;
             return false;
         }
-        self.push(&mut events, data);
+        let id = events.last_id() + 1;
+        self.push(&mut events, id, data);
         true
     }
 
@@ -74,7 +95,8 @@ impl JobLog {
             return false;
         }
         events.ended = true;
-        self.push(&mut events, data);
+        let id = events.last_id() + 1;
+        self.push(&mut events, id, data);
         true
     }
 
@@ -87,7 +109,7 @@ impl JobLog {
     /// A reader of all events after this number; 0 stands for all of them.
     pub(crate) fn follow(self: &Arc<Self>, after: u64) -> Follower {
         Follower {
-            next: usize::try_from(after).unwrap_or(usize::MAX),
+            after,
             grown: self.grown.subscribe(),
             log: Arc::clone(self),
         }
@@ -96,24 +118,25 @@ impl JobLog {
     pub(crate) fn size(&self) -> LogSize {
         let events = self.events();
         LogSize {
-            events: events.frames.len() as u64,
+            events: events.last_id(),
             bytes: events.bytes,
             dropped: events.dropped,
             ended: events.ended,
         }
     }
 
-    fn push(&self, events: &mut Events, data: &[u8]) {
-        let frame = encode_data(events.frames.len() as u64 + 1, data);
+    fn push(&self, events: &mut Events, id: u64, data: &[u8]) {
+        let frame = encode_data(id, data);
         events.bytes += frame.len();
-        events.frames.push(frame);
+        events.frames.push((id, frame));
         self.grown.send_replace(());
     }
 
-    fn read(&self, index: usize) -> Read {
+    fn read(&self, after: u64) -> Read {
         let events = self.events();
+        let index = events.frames.partition_point(|(id, _)| *id <= after);
         match events.frames.get(index) {
-            Some(frame) => Read::Frame(frame.clone()),
+            Some((id, frame)) => Read::Frame(*id, frame.clone()),
             None if events.ended => Read::Ended,
             None => Read::Later,
         }
@@ -125,7 +148,7 @@ impl JobLog {
 }
 
 enum Read {
-    Frame(Bytes),
+    Frame(u64, Bytes),
     Later,
     Ended,
 }
@@ -133,7 +156,7 @@ enum Read {
 /// A place in a log.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    next: usize,
+    after: u64,
     grown: watch::Receiver<()>,
     log: Arc<JobLog>,
 }
@@ -143,9 +166,9 @@ impl Follower {
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.grown.mark_unchanged();
-            match self.log.read(self.next) {
-                Read::Frame(frame) => {
-                    self.next += 1;
+            match self.log.read(self.after) {
+                Read::Frame(id, frame) => {
+                    self.after = id;
                     return Some(frame);
                 }
                 Read::Ended => return None,
@@ -186,6 +209,18 @@ mod tests {
         assert_eq!(rest_of_live, ["id: 2\ndata: b\n\n", "id: 3\ndata: z\n\n"]);
         assert_eq!(rest(log.follow(2)).await, ["id: 3\ndata: z\n\n"]);
         assert_eq!(rest(log.follow(u64::MAX)).await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_stored_log_keeps_its_numbers() {
+        let events = [(3, b"a".to_vec()), (7, b"z".to_vec())];
+        let log = Arc::new(JobLog::stored(LIMITS, events.into_iter()));
+        assert_eq!(
+            rest(log.follow(0)).await,
+            ["id: 3\ndata: a\n\n", "id: 7\ndata: z\n\n"]
+        );
+        assert_eq!(rest(log.follow(5)).await, ["id: 7\ndata: z\n\n"]);
+        assert_eq!((log.size().events, log.size().ended), (7, true));
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use crate::fleet::address::WorkerUrl;
 use crate::fleet::roster::Release;
 use crate::intake::HeldBody;
 use crate::jobs::{End, JobWriter};
+use crate::outcome;
 use crate::queue::{Position, WaitReason};
 use crate::relay::{self, RelayError, RelayLimits};
 use crate::retry::{self, Outcome, Verdict};
@@ -132,6 +133,8 @@ impl JobRun {
             job_id: &job.id,
             accepted_at: job.accepted_at,
             tenant: &job.lane.tenant,
+            // `dispatched` comes between.
+            events_before: job.log.size().events + 1,
             body: self.body.bytes(),
         };
         tokio::select! {
@@ -242,6 +245,7 @@ async fn end_of(
     stream: &mut WorkerStream,
     writer: &JobWriter,
 ) -> (End, Release) {
+    let before = writer.job().log.size().events;
     let limits = RelayLimits {
         silence: gateway.config.silence_timeout,
         max_event_bytes: gateway.config.max_event_bytes,
@@ -258,10 +262,16 @@ async fn end_of(
             return (End::Ours(cancel::unsettled(&gateway.config)), Release::Failed);
         }
     };
-    match relayed {
-        Ok(end) => (end, Release::Done),
-        Err(error) => (End::Ours(error.into()), Release::Failed),
+    let error = match relayed {
+        Ok(end) => return (end, Release::Done),
+        Err(error) => error,
+    };
+    if !error.is_loss() {
+        return (End::Ours(error.into()), Release::Failed);
     }
+    let relayed = writer.job().log.size().events.saturating_sub(before);
+    let end = outcome::true_end(gateway, writer, relayed).await;
+    (end.unwrap_or_else(|| End::Ours(error.into())), Release::Failed)
 }
 
 fn not_begun() -> Failure {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use mayfly_protocol::event::timestamp;
-use mayfly_protocol::{JobId, JobKind, SessionId};
+use mayfly_protocol::{EventBody, JobId, JobKind, JobOutcome, SessionId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use writer::{End, JobWriter};
 
 use crate::job_log::{Follower, JobLog, LogLimits};
+use crate::outcome;
 use crate::queue::Lane;
 
 /// Where a job stands.
@@ -217,6 +218,39 @@ impl Jobs {
         });
         self.known().jobs.insert(job.id.clone(), Arc::clone(&job));
         JobWriter::new(job, Arc::clone(self))
+    }
+
+    /// A job that is over, as its outcome tells it; it is not added to those that are known.
+    pub(crate) fn recall(&self, lane: Lane, outcome: JobOutcome) -> Arc<Job> {
+        let terminal = outcome.terminal().map(|last| &last.event);
+        let last_stage = outcome.events.iter().rev().find_map(|it| match it.event.body {
+            EventBody::Progress { stage, .. } => Some(outcome::stage_name(stage)),
+            _ => None,
+        });
+        let facts = Facts {
+            state: match terminal.map(|event| &event.body) {
+                Some(EventBody::Completed { .. }) => JobState::Completed,
+                _ => JobState::Failed,
+            },
+            started_at: Some(outcome.started_at),
+            finished_at: Some(outcome.finished_at),
+            worker: None,
+            last_stage,
+            terminal: terminal.map(|event| outcome::encode(event).into()),
+        };
+        let before = outcome.events_before;
+        let numbered = outcome.events.iter();
+        let stored = numbered.map(|it| (before.saturating_add(it.id), outcome::encode(&it.event)));
+        Arc::new(Job {
+            log: Arc::new(JobLog::stored(self.limits.log, stored)),
+            cancelled: CancellationToken::new(),
+            facts: Mutex::new(facts),
+            places: Arc::new(Semaphore::new(self.limits.readers)),
+            id: outcome.job_id,
+            kind: outcome.kind,
+            accepted_at: outcome.accepted_at,
+            lane,
+        })
     }
 
     pub(crate) fn get(&self, id: &JobId) -> Option<Arc<Job>> {

@@ -6,7 +6,7 @@
 //!
 //! # What is deliberately not here yet
 //!
-//! Everything is in memory: jobs do not survive the process. A request with `Idempotency-Key` is refused with `invalid_request` rather than run
+//! Jobs that wait do not survive the process; of those that had begun, workers keep the outcomes in the storage. A request with `Idempotency-Key` is refused with `invalid_request` rather than run
 //! without the promise that the key stands for. There is no API key and no limit between tenants; all jobs are of the default tenant.
 
 mod cancel;
@@ -19,6 +19,7 @@ mod intake;
 mod job_log;
 mod job_run;
 mod jobs;
+mod outcome;
 pub mod queue;
 mod refuse;
 mod relay;

@@ -33,6 +33,13 @@ pub(crate) enum RelayError {
     Rubbish(String),
 }
 
+impl RelayError {
+    /// Whether the worker is lost, rather than wrong.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self, Self::Silent(_) | Self::Broken)
+    }
+}
+
 impl From<RelayError> for Failure {
     fn from(error: RelayError) -> Self {
         let code = match error {

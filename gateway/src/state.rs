@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use mayfly_session::OutcomeArchive;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +20,8 @@ pub(crate) struct Gateway {
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) client: WorkerClient,
+    /// Where workers keep how their jobs ended.
+    pub(crate) outcomes: Option<OutcomeArchive>,
     /// A permit for each byte of a body that is held.
     pub(crate) held_bytes: Arc<Semaphore>,
     /// The tasks of jobs.
@@ -50,6 +53,7 @@ impl Gateway {
                 response_timeout: config.response_timeout,
                 connections: TaskTracker::new(),
             },
+            outcomes: config.storage.clone().map(OutcomeArchive::new),
             held_bytes: Arc::new(Semaphore::new(config.held_body_bytes.min(Semaphore::MAX_PERMITS))),
             running: TaskTracker::new(),
             draining,

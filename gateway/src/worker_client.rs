@@ -38,6 +38,8 @@ pub(crate) struct Order<'a> {
     pub(crate) job_id: &'a JobId,
     pub(crate) accepted_at: OffsetDateTime,
     pub(crate) tenant: &'a TenantId,
+    /// Events of the job's stream before the worker's first.
+    pub(crate) events_before: u64,
     pub(crate) body: Bytes,
 }
 
@@ -124,6 +126,7 @@ impl WorkerClient {
             (header::JOB_ID, order.job_id.to_string()),
             (header::ATTEMPT, FIRST_ATTEMPT.to_string()),
             (header::ACCEPTED_AT, timestamp::format(order.accepted_at)),
+            (header::EVENTS_BEFORE, order.events_before.to_string()),
             (header::TENANT, order.tenant.to_string()),
         ];
         for (name, value) in ours {

@@ -68,8 +68,14 @@ impl Gate {
         tokio::select! {
             biased;
             left = self.closed_by(cancel) => Err(cancelled(left)),
-            done = work => done,
+            done = work => done.map_err(|error| self.caused_by(cancel).unwrap_or(error)),
         }
+    }
+
+    /// A failure of work that has changed nothing, and was cancelled, is an effect of that.
+    fn caused_by(&self, cancel: &CancellationToken) -> Option<JobError> {
+        let left = cancel.is_cancelled().then(|| self.close()).flatten();
+        left.map(cancelled)
     }
 
     async fn closed_by(&self, cancel: &CancellationToken) -> &'static str {
@@ -113,6 +119,16 @@ mod tests {
         };
         assert_eq!(text(gate.unless_cancelled(&cancel, work).await), AS_BEFORE);
         assert!(gate.enter().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_failure_by_the_cancellation_says_what_is_left() {
+        let (gate, cancel) = (Gate::default(), CancellationToken::new());
+        let work = async {
+            cancel.cancel();
+            Err(JobError::new(ErrorCode::Cancelled, "the request was cancelled"))
+        };
+        assert_eq!(text(gate.unless_cancelled(&cancel, work).await), AS_BEFORE);
     }
 
     #[tokio::test]

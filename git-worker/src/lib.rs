@@ -8,6 +8,7 @@ mod failure;
 mod gate;
 mod job;
 mod message;
+mod outcomes;
 mod publish;
 mod receive;
 mod workspace;
@@ -19,10 +20,11 @@ use mayfly_naming::Namer;
 use mayfly_protocol::{Failure, Job, JobKind, Source};
 use mayfly_session::SessionStore;
 use mayfly_storage::ObjectStore;
-use mayfly_worker::{JobContext, JobRunner};
+use mayfly_worker::{JobContext, JobRunner, OutcomeStore};
 
 use failure::JobError;
 use gate::Gate;
+use outcomes::Outcomes;
 
 pub use config::{GitLimits, GitWorkerConfig, Identity};
 
@@ -33,6 +35,7 @@ pub struct GitWorker {
     storage: Arc<dyn ObjectStore>,
     client: GuardedClient,
     namer: Namer,
+    outcomes: Outcomes,
     /// Of the one job that is carried out.
     gate: Arc<Gate>,
 }
@@ -47,6 +50,7 @@ impl GitWorker {
     ) -> Self {
         Self {
             config,
+            outcomes: Outcomes::new(Arc::clone(&storage)),
             storage,
             client,
             namer,
@@ -82,6 +86,10 @@ impl JobRunner for GitWorker {
             JobKind::CommitAndPush,
             JobKind::ApplyChanges,
         ]
+    }
+
+    fn outcomes(&self) -> Option<&dyn OutcomeStore> {
+        Some(&self.outcomes)
     }
 
     async fn run(&self, job: Job, context: JobContext) -> Result<serde_json::Value, Failure> {

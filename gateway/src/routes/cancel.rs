@@ -15,7 +15,7 @@ use crate::state::Gateway;
 
 /// Cancels a job: 200 where it is over, now or already, and 202 where its worker still has to end it. Asking again changes nothing.
 pub(super) async fn cancel(State(gateway): State<Arc<Gateway>>, id: JobPath) -> Response {
-    match find(&gateway, id) {
+    match find(&gateway, id).await {
         Ok(job) => {
             stop(&gateway, &job).await;
             let status = match job.log.size().ended {

@@ -6,12 +6,13 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
-use mayfly_protocol::{ErrorCode, InvalidId, Refusal};
+use mayfly_protocol::{ErrorCode, InvalidId, JobId, Refusal, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::answer;
 use crate::event_stream;
 use crate::jobs::{Job, JobFilter, JobState, JobView};
+use crate::outcome;
 use crate::refuse::json;
 use crate::state::Gateway;
 
@@ -68,20 +69,34 @@ fn filter(query: Result<Query<ListQuery>, QueryRejection>) -> Result<(JobFilter,
 }
 
 pub(super) async fn one(State(gateway): State<Arc<Gateway>>, id: JobPath) -> Response {
-    answer(find(&gateway, id).map(|job| json(StatusCode::OK, &job.view(true))))
+    let found = find(&gateway, id).await;
+    answer(found.map(|job| json(StatusCode::OK, &job.view(true))))
 }
 
 pub(super) async fn events(State(gateway): State<Arc<Gateway>>, id: JobPath, headers: HeaderMap) -> Response {
-    let found = find(&gateway, id);
+    let found = find(&gateway, id).await;
     answer(found.and_then(|job| event_stream::resume(&job, &headers, gateway.config.heartbeat)))
 }
 
-/// What is not an id is as unknown as an id that no job has.
-pub(super) fn find(gateway: &Gateway, id: JobPath) -> Result<Arc<Job>, Refusal> {
-    let id = id.ok().and_then(|Path(id)| id.parse().ok());
-    let job = id.and_then(|id| gateway.jobs.get(&id));
-    job.ok_or_else(|| {
-        let text = "this gateway knows no such job; it may be too old, or from before a restart";
-        Refusal::new(ErrorCode::NotFound, text)
-    })
+/// A job that this gateway remembers, or that the storage has the outcome of. What is not an id is as unknown as an id that no job has.
+pub(super) async fn find(gateway: &Gateway, id: JobPath) -> Result<Arc<Job>, Refusal> {
+    let id: Option<JobId> = id.ok().and_then(|Path(id)| id.parse().ok());
+    let id = id.ok_or_else(unknown)?;
+    if let Some(job) = gateway.jobs.get(&id) {
+        return Ok(job);
+    }
+    match outcome::recall(gateway, &TenantId::default(), &id).await {
+        Ok(job) => job.ok_or_else(unknown),
+        Err(error) => {
+            let error = &error as &(dyn std::error::Error + 'static);
+            tracing::warn!(job.id = %id, error, "the storage did not say how a job ended");
+            let text = "this gateway does not remember such a job, and the storage does not say how it ended; ask again";
+            Err(Refusal::new(ErrorCode::StorageUnavailable, text))
+        }
+    }
+}
+
+fn unknown() -> Refusal {
+    let text = "no such job is known; it may be too old, or have been lost before a worker began it, and one that runs on after a restart is known once it ends";
+    Refusal::new(ErrorCode::NotFound, text)
 }

@@ -7,6 +7,7 @@ mod client;
 mod dispatching;
 mod gateway;
 mod jobs;
+mod outcomes;
 mod real_worker;
 mod refusals;
 mod relaying;

@@ -7,11 +7,13 @@
 
 mod key;
 mod manifest;
+mod outcome;
 mod packs;
 mod repository;
 mod store;
 
 pub use manifest::{Fetched, HistoryEntry, Intent, Manifest, PackEntry, PackKind, PackScope};
+pub use outcome::{OutcomeArchive, OutcomeError};
 pub use packs::StoredObject;
 pub use repository::{KnownRepository, KnownTip};
 pub use store::{LoadError, SaveError, Session, SessionStore};

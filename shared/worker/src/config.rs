@@ -22,6 +22,8 @@ pub struct WorkerConfig {
     pub asked_cancel_grace: Duration,
     /// How long the removal of the scratch folder may hold up the terminal event.
     pub cleanup_grace: Duration,
+    /// How long the keeping of the outcome may hold up the terminal event.
+    pub outcome_grace: Duration,
     /// How long the process waits for the client to read the terminal event.
     pub flush_grace: Duration,
     /// How long other connections may take to end when the process does.
@@ -60,6 +62,7 @@ impl Default for WorkerConfig {
             cancel_grace: Duration::from_secs(10),
             asked_cancel_grace: Duration::from_millis(1500),
             cleanup_grace: Duration::from_secs(10),
+            outcome_grace: Duration::from_secs(2),
             flush_grace: Duration::from_secs(5),
             close_grace: Duration::from_millis(250),
             linger: Duration::from_secs(1),
@@ -81,6 +84,11 @@ impl WorkerConfig {
     /// The longest time from the request to end until [`run`](crate::run) returns: the least stop grace period of whatever runs the process.
     pub fn longest_drain(&self) -> Duration {
         // The scratch folder is removed twice: before the terminal event, and after it, where a runner was left behind.
-        self.drain_grace + self.cancel_grace + 2 * self.cleanup_grace + self.flush_grace + self.close_grace
+        self.drain_grace
+            + self.cancel_grace
+            + 2 * self.cleanup_grace
+            + self.outcome_grace
+            + self.flush_grace
+            + self.close_grace
     }
 }

@@ -7,6 +7,7 @@ mod queue;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mayfly_protocol::outcome::NumberedEvent;
 use mayfly_protocol::{ErrorCode, Event, EventBody, Failure, JobId, JobKind, Progress, Source, Stage};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -85,8 +86,7 @@ impl Shared {
         }
     }
 
-    fn finish(&self, body: EventBody) {
-        let event = self.event(body);
+    fn finish(&self, event: Event) {
         if self.queue().finish(event) {
             self.changed.notify_one();
         }
@@ -175,12 +175,23 @@ pub(crate) struct EventWriter {
 }
 
 impl EventWriter {
-    /// Ends the stream.
-    pub(crate) fn finish(self, outcome: Result<serde_json::Value, Failure>) {
-        self.shared.finish(match outcome {
+    /// Takes no more progress, and gives the terminal event, with all events of the stream, which it ends.
+    pub(crate) fn seal(&self, outcome: Result<serde_json::Value, Failure>) -> (Event, Vec<NumberedEvent>) {
+        let terminal = self.shared.event(match outcome {
             Ok(data) => EventBody::Completed { data },
             Err(failure) => EventBody::Error(failure),
         });
+        let (mut events, id) = self.shared.queue().seal();
+        events.push(NumberedEvent {
+            id,
+            event: terminal.clone(),
+        });
+        (terminal, events)
+    }
+
+    /// Ends the stream with its terminal event.
+    pub(crate) fn finish(self, terminal: Event) {
+        self.shared.finish(terminal);
     }
 }
 
@@ -191,11 +202,11 @@ impl Drop for EventWriter {
             ErrorCode::Internal,
             "the worker lost track of the job; its log has the details",
         );
-        self.shared.finish(EventBody::Error(lost));
+        self.shared.finish(self.shared.event(EventBody::Error(lost)));
     }
 }
 
-/// Reads the stream, once; when it is dropped, events are no longer kept.
+/// Reads the stream, once; when it is dropped, events are kept for the outcome only.
 pub(crate) struct EventReader {
     shared: Arc<Shared>,
 }
@@ -249,7 +260,9 @@ mod tests {
     #[tokio::test]
     async fn finishing_is_the_only_end() {
         let (writer, _sink, mut reader) = stream();
-        writer.finish(Ok(serde_json::json!({"a": 1})));
+        let (terminal, events) = writer.seal(Ok(serde_json::json!({"a": 1})));
+        assert_eq!((events.len(), &events[0].event), (1, &terminal));
+        writer.finish(terminal);
         let (_, event) = reader.next().await.unwrap();
         assert!(matches!(event.body, EventBody::Completed { .. }));
         assert_eq!(reader.next().await, None);

@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 
 use crate::config::WorkerConfig;
 use crate::events::{self, EventReader, EventWriter, ProgressSink, StreamSettings};
+use crate::outcome::Facts;
 use crate::request::{JobRequest, Order};
 use crate::run::Worker;
 use crate::runner::JobContext;
@@ -30,6 +31,8 @@ pub(crate) fn start(
     request: JobRequest,
     delivered: CancellationToken,
 ) -> Option<EventReader> {
+    let started_at = OffsetDateTime::now_utc();
+    let facts = Facts::of(&request, started_at);
     let JobRequest { job, order } = request;
     let (writer, sink, reader) = events::open(StreamSettings {
         kind: job.kind(),
@@ -43,7 +46,7 @@ pub(crate) fn start(
         job_id: order.job_id.clone(),
         kind: job.kind(),
         attempt: order.attempt,
-        started_at: OffsetDateTime::now_utc(),
+        started_at,
         events: sink.clone(),
         asked: asked.clone(),
     })?;
@@ -56,7 +59,7 @@ pub(crate) fn start(
         sink,
         asked,
     };
-    let work = task.carry_out(claim, writer, delivered).instrument(span);
+    let work = task.carry_out(claim, writer, facts, delivered).instrument(span);
     task::spawn(&worker.jobs, work);
     Some(reader)
 }
@@ -71,8 +74,14 @@ struct Task {
 }
 
 impl Task {
-    /// Runs the job, clears up, and only then announces the end; the claim goes last, and with it the process.
-    async fn carry_out(self, claim: JobClaim, writer: EventWriter, delivered: CancellationToken) {
+    /// Runs the job, clears up, keeps the outcome, and only then announces the end; the claim goes last, and with it the process.
+    async fn carry_out(
+        self,
+        claim: JobClaim,
+        writer: EventWriter,
+        facts: Facts,
+        delivered: CancellationToken,
+    ) {
         tracing::info!("took the job");
         let worker = Arc::clone(&self.worker);
         let config = &worker.config;
@@ -86,7 +95,9 @@ impl Task {
         };
         remove(&mut scratch, config.cleanup_grace).await;
         log_end(&job_id, &outcome);
-        writer.finish(outcome);
+        let (terminal, events) = writer.seal(outcome);
+        facts.keep(&worker, events).await;
+        writer.finish(terminal);
         if timeout(config.flush_grace, delivered.cancelled()).await.is_err() {
             tracing::warn!("the client did not read the end of the stream in time");
         }

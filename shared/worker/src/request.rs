@@ -28,6 +28,8 @@ pub(crate) struct Order {
     pub(crate) attempt: u32,
     pub(crate) accepted_at: OffsetDateTime,
     pub(crate) tenant: TenantId,
+    /// Events of the job's stream before this worker's first.
+    pub(crate) events_before: u64,
 }
 
 /// Reads a request for a job of this kind: 415, 413, 400, and 408 where the body does not arrive.
@@ -124,6 +126,7 @@ impl Order {
             .unwrap_or_else(JobId::new_now),
             attempt: attempt.unwrap_or(1),
             accepted_at,
+            events_before: parsed(headers, header::EVENTS_BEFORE, "is not a number")?.unwrap_or(0),
             tenant: parsed(headers, header::TENANT, "is not a tenant's id")?.unwrap_or_default(),
         })
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mayfly_protocol::{Failure, Job, JobId, JobKind, Source, TenantId};
+use mayfly_protocol::{Failure, Job, JobId, JobKind, JobOutcome, Source, TenantId};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,24 @@ pub trait JobRunner: Send + Sync + 'static {
     /// The runtime replaces its code by that of the reason for the cancellation and keeps its text, which says what became of the session. A runner that does not return within the grace is left behind.
     /// A panic becomes the failure `internal`.
     async fn run(&self, job: Job, context: JobContext) -> Result<serde_json::Value, Failure>;
+
+    /// Where outcomes are kept before they are announced; nowhere, if not said otherwise.
+    fn outcomes(&self) -> Option<&dyn OutcomeStore> {
+        None
+    }
 }
+
+/// Keeps how jobs end, so that they can be asked about when everybody who saw them is gone.
+#[async_trait::async_trait]
+pub trait OutcomeStore: Send + Sync {
+    /// Keeps an outcome. A failure does not change the job's result; it is logged.
+    async fn keep(&self, tenant: &TenantId, outcome: &JobOutcome) -> Result<(), OutcomeNotKept>;
+}
+
+/// An outcome could not be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("the outcome of the job is not kept")]
+pub struct OutcomeNotKept(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
 /// What a job is given besides its request.
 #[derive(Debug, Clone)]

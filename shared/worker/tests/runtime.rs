@@ -8,6 +8,8 @@
 mod cancelling;
 #[path = "runtime/harness.rs"]
 mod harness;
+#[path = "runtime/keeping.rs"]
+mod keeping;
 #[path = "runtime/lifecycle.rs"]
 mod lifecycle;
 #[path = "runtime/outcomes.rs"]

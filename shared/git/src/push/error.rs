@@ -66,6 +66,9 @@ impl PushError {
             Self::Remote(error) => error.code(),
             Self::Stale { .. } | Self::NotFastForward { .. } => ErrorCode::NotFastForward,
             Self::Rejected { .. } => ErrorCode::PushRejected,
+            Self::AnswerLost {
+                source: Some(HttpError::Cancelled),
+            } => ErrorCode::Cancelled,
             Self::AnswerLost { .. } => ErrorCode::RemoteUnreachable,
             Self::BadName => ErrorCode::InvalidRequest,
         }

@@ -5,8 +5,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use mayfly_protocol::outcome::NumberedEvent;
 use mayfly_protocol::{Event, JobKind, Stage};
 use tokio::time::Instant;
+
+/// Events that are kept for the job's outcome; later progress is left out of it.
+const MAX_HISTORY: usize = 1000;
 
 /// How much an event matters that is not the first of its stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub(super) struct EventQueue {
     position: Option<usize>,
     last_figure: Option<(Instant, bool)>,
     last_id: u64,
+    history: Vec<NumberedEvent>,
+    sealed: bool,
     finished: bool,
     abandoned: bool,
 }
@@ -69,6 +75,8 @@ impl EventQueue {
             position: None,
             last_figure: None,
             last_id: 0,
+            history: Vec::new(),
+            sealed: false,
             finished: false,
             abandoned: false,
         }
@@ -81,7 +89,7 @@ impl EventQueue {
 
     /// Takes or drops a progress event.
     pub(super) fn offer(&mut self, stage: Stage, weight: Weight, event: Event, now: Instant) -> Admission {
-        if self.finished {
+        if self.finished || self.sealed {
             return Admission::Dropped;
         }
         let position = self.order.iter().position(|known| *known == stage);
@@ -117,7 +125,7 @@ impl EventQueue {
     pub(super) fn pop(&mut self) -> Popped {
         match self.pending.pop_front() {
             Some(pending) => {
-                self.last_id += 1;
+                self.remember(pending.event.clone());
                 Popped::Event(self.last_id, pending.event)
             }
             None if self.finished => Popped::Ended,
@@ -125,10 +133,38 @@ impl EventQueue {
         }
     }
 
-    /// Nobody reads any more: nothing is kept.
+    /// Nobody reads any more: events are kept for the outcome only.
     pub(super) fn abandon(&mut self) {
         self.abandoned = true;
-        self.pending = VecDeque::new();
+        while let Some(pending) = self.pending.pop_front() {
+            self.remember(pending.event);
+        }
+    }
+
+    /// Takes no more progress, and gives all events so far with the number of the next.
+    pub(super) fn seal(&mut self) -> (Vec<NumberedEvent>, u64) {
+        self.sealed = true;
+        let mut events = std::mem::take(&mut self.history);
+        let mut id = self.last_id;
+        for pending in &self.pending {
+            id += 1;
+            events.push(NumberedEvent {
+                id,
+                event: pending.event.clone(),
+            });
+        }
+        (events, id + 1)
+    }
+
+    /// Numbers an event, and keeps it while there is room.
+    fn remember(&mut self, event: Event) {
+        self.last_id += 1;
+        if self.history.len() < MAX_HISTORY && !self.sealed {
+            self.history.push(NumberedEvent {
+                id: self.last_id,
+                event,
+            });
+        }
     }
 
     /// A figure is due after the interval; the first one that is complete is not held back.
@@ -155,6 +191,7 @@ impl EventQueue {
 
     fn keep(&mut self, event: Event, replaceable: bool) -> Admission {
         if self.abandoned {
+            self.remember(event);
             return Admission::Dropped;
         }
         self.pending.push_back(Pending { event, replaceable });

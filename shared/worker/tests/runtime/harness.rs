@@ -2,13 +2,14 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use mayfly_protocol::{Event, Failure, Job, JobKind, Refusal, Source};
 use mayfly_sse::{Decoded, Decoder};
 use mayfly_telemetry::task;
-use mayfly_worker::{Ended, JobContext, JobRunner, RunError, WorkerConfig, run};
+use mayfly_worker::{Ended, JobContext, JobRunner, OutcomeStore, RunError, WorkerConfig, run};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -27,14 +28,19 @@ pub(crate) const CLONE_BODY: &str = r#"{"sessionId":"s1","repoUrl":"https://exam
 type Script = Box<dyn Fn(Job, JobContext) -> BoxFuture<'static, Result<Value, Failure>> + Send + Sync>;
 
 /// A runner that does what a test says.
-pub(crate) struct Scripted(Script);
+pub(crate) struct Scripted(Script, Option<Arc<dyn OutcomeStore>>);
 
 impl Scripted {
     pub(crate) fn new<F>(script: impl Fn(Job, JobContext) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Value, Failure>> + Send + 'static,
     {
-        Self(Box::new(move |job, context| Box::pin(script(job, context))))
+        Self(Box::new(move |job, context| Box::pin(script(job, context))), None)
+    }
+
+    /// The same, with a place for outcomes.
+    pub(crate) fn keeping(self, outcomes: Arc<dyn OutcomeStore>) -> Self {
+        Self(self.0, Some(outcomes))
     }
 
     /// A runner whose job is done at once.
@@ -62,6 +68,9 @@ impl JobRunner for Scripted {
     }
     fn kinds(&self) -> &'static [JobKind] {
         &[JobKind::CloneRepository, JobKind::CreateBranch]
+    }
+    fn outcomes(&self) -> Option<&dyn OutcomeStore> {
+        self.1.as_deref()
     }
     async fn run(&self, job: Job, context: JobContext) -> Result<Value, Failure> {
         (self.0)(job, context).await

@@ -191,5 +191,5 @@ async fn without_a_folder_for_scratch_files_the_worker_does_not_start() {
 #[test]
 fn the_longest_drain_counts_every_grace() {
     let config = WorkerConfig::default();
-    assert_eq!(config.longest_drain(), Duration::from_millis(65_250));
+    assert_eq!(config.longest_drain(), Duration::from_millis(67_250));
 }
