@@ -5,14 +5,15 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use mayfly_gateway::{GatewayConfig, LocalFleet, Supervisor, SupervisorConfig, WorkerKind, WorkerSource};
 use mayfly_protocol::SecretString;
-use mayfly_storage::StorageUrl;
 use mayfly_storage::probe::{ProbeError, ProbeSize};
+use mayfly_storage::{ObjectStore, StorageUrl};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -107,8 +108,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) async fn start(args: UpArgs, log: Environment) -> anyhow::Result<Self> {
         let storage = storage_url(args.storage_url.clone())?;
-        check_storage(&storage, &args.storage).await?;
-        let opened = mayfly_storage::open(&storage, &args.storage.options()).await?;
+        let opened = open_storage(&storage, &args.storage).await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
             .await
             .with_context(|| format!("cannot listen on 127.0.0.1:{}; choose another PORT", args.port))?;
@@ -250,14 +250,14 @@ fn storage_url(given: Option<StorageUrl>) -> anyhow::Result<StorageUrl> {
     Ok(format!("file://{}", folder.display()).parse()?)
 }
 
-/// Refuses a storage in which two workers could both win one session.
-async fn check_storage(url: &StorageUrl, args: &StorageArgs) -> anyhow::Result<()> {
+/// Opens the storage, and refuses one in which two workers could both win one session.
+async fn open_storage(url: &StorageUrl, args: &StorageArgs) -> anyhow::Result<Arc<dyn ObjectStore>> {
     let storage = mayfly_storage::open(url, &args.options()).await?;
     if args.accept_one_writer {
-        return Ok(());
+        return Ok(storage);
     }
     match mayfly_storage::probe::conditional_writes(&*storage, ProbeSize::default()).await {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(storage),
         Err(error @ ProbeError::Storage(_)) => Err(error).with_context(|| format!("{url} cannot be used")),
         Err(error) => Err(error).with_context(|| {
             format!("{url} is not safe for several workers; --accept-one-writer runs with it all the same")
@@ -288,7 +288,7 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
         code_workers: workers("CODE_WORKERS", args.code_workers.as_deref())?,
         worker_token: secret::from_environment("WORKER_TOKEN")?,
         storage: match &args.storage_url {
-            Some(url) => Some(mayfly_storage::open(url, &args.storage.options()).await?),
+            Some(url) => Some(open_storage(url, &args.storage).await?),
             None => None,
         },
         ..gateway_config(&args.queue)
