@@ -174,7 +174,7 @@ impl Scratch {
         if *kind == ChangeKind::TypeChanged {
             // As in git: all of the one goes, and all of the other comes.
             let gone = text::compare(&old, b"", budget)?;
-            return Ok(gone.followed_by(text::compare(b"", &new, budget)?)).map(Some);
+            return Ok(Some(gone.followed_by(&text::compare(b"", &new, budget)?)));
         }
         text::compare(&old, &new, budget).map(Some)
     }

@@ -39,7 +39,7 @@ impl Lines {
     }
 
     /// These lines, and then the others, which are left out where these are not whole.
-    pub(super) fn followed_by(mut self, others: Self) -> Self {
+    pub(super) fn followed_by(mut self, others: &Self) -> Self {
         if self.is_whole() {
             self.text.extend_from_slice(&others.text);
         }
