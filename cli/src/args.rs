@@ -218,6 +218,14 @@ pub(crate) struct GatewayArgs {
     /// Code workers, in the same form.
     #[arg(long, env = "CODE_WORKERS")]
     pub(crate) code_workers: Option<String>,
+    /// Where workers keep sessions, for `/sessions`: `file:///folder` or `s3://bucket/prefix`. Without it the gateway shows none.
+    #[arg(long, env = "STORAGE_URL")]
+    pub(crate) storage_url: Option<StorageUrl>,
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
+    /// Folder for scratch files of those who read sessions.
+    #[arg(long, env = "TMP_DIR", default_value = "/tmp")]
+    pub(crate) tmp_dir: PathBuf,
     #[command(flatten)]
     pub(crate) queue: QueueArgs,
 }

@@ -5,13 +5,16 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use mayfly_gateway::{GatewayConfig, LocalFleet, Supervisor, SupervisorConfig, WorkerKind, WorkerSource};
+use mayfly_gateway::{
+    GatewayConfig, LocalFleet, SessionsConfig, Supervisor, SupervisorConfig, WorkerKind, WorkerSource,
+};
 use mayfly_protocol::SecretString;
-use mayfly_storage::StorageUrl;
+use mayfly_storage::{ObjectStore, StorageUrl};
 use mayfly_storage::probe::{ProbeError, ProbeSize};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -107,7 +110,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) async fn start(args: UpArgs, log: Environment) -> anyhow::Result<Self> {
         let storage = storage_url(args.storage_url.clone())?;
-        check_storage(&storage, &args.storage).await?;
+        let opened = open_checked(&storage, &args.storage).await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
             .await
             .with_context(|| format!("cannot listen on 127.0.0.1:{}; choose another PORT", args.port))?;
@@ -120,6 +123,7 @@ impl Fleet {
             git_workers: WorkerSource::Local(git),
             code_workers: WorkerSource::Local(code),
             worker_token: Some(token),
+            sessions: Some(SessionsConfig::new(opened, args.tmp_dir.clone())),
             ..gateway_config(&args.queue)
         };
         let running = mayfly_gateway::run(config, listener, drain.clone());
@@ -249,13 +253,13 @@ fn storage_url(given: Option<StorageUrl>) -> anyhow::Result<StorageUrl> {
 }
 
 /// Refuses a storage in which two workers could both win one session.
-async fn check_storage(url: &StorageUrl, args: &StorageArgs) -> anyhow::Result<()> {
+async fn open_checked(url: &StorageUrl, args: &StorageArgs) -> anyhow::Result<Arc<dyn ObjectStore>> {
     let storage = mayfly_storage::open(url, &args.options()).await?;
     if args.accept_one_writer {
-        return Ok(());
+        return Ok(storage);
     }
     match mayfly_storage::probe::conditional_writes(&*storage, ProbeSize::default()).await {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(storage),
         Err(error @ ProbeError::Storage(_)) => Err(error).with_context(|| format!("{url} cannot be used")),
         Err(error) => Err(error).with_context(|| {
             format!("{url} is not safe for several workers; --accept-one-writer runs with it all the same")
@@ -281,10 +285,18 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
     if args.git_workers.is_none() && args.code_workers.is_none() {
         bail!("no workers are named: set GIT_WORKERS or CODE_WORKERS, or use `mayfly up`");
     }
+    let sessions = match &args.storage_url {
+        None => None,
+        Some(url) => {
+            let opened = open_checked(url, &args.storage).await?;
+            Some(SessionsConfig::new(opened, args.tmp_dir.clone()))
+        }
+    };
     let config = GatewayConfig {
         git_workers: workers("GIT_WORKERS", args.git_workers.as_deref())?,
         code_workers: workers("CODE_WORKERS", args.code_workers.as_deref())?,
         worker_token: secret::from_environment("WORKER_TOKEN")?,
+        sessions,
         ..gateway_config(&args.queue)
     };
     warn_unless_loopback(args.host);

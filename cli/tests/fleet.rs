@@ -5,6 +5,7 @@ mod fleet {
     mod cancelling;
     mod clients;
     mod rig;
+    mod sessions;
     mod storage;
     mod up;
     mod worker;

@@ -7,6 +7,7 @@ use mayfly_protocol::{SecretString, limits};
 use crate::fleet::address::WorkerSource;
 use crate::fleet::{PerKind, WorkerKind};
 use crate::retry::Pauses;
+use crate::sessions::SessionsConfig;
 
 /// The settings of a gateway.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub struct GatewayConfig {
     pub code_workers: WorkerSource,
     /// The token that workers want; sent to every worker.
     pub worker_token: Option<SecretString>,
+    /// Where sessions are read from, and how; without it `/sessions` is refused.
+    pub sessions: Option<SessionsConfig>,
 
     /// Jobs that may wait for each kind of worker; with more, a job is refused with `queue_full`.
     pub queue_capacity: usize,
@@ -91,6 +94,7 @@ impl Default for GatewayConfig {
             git_workers: WorkerSource::default(),
             code_workers: WorkerSource::default(),
             worker_token: None,
+            sessions: None,
             queue_capacity: 1000,
             queue_timeout: Duration::from_secs(60),
             queue_retry_after: Duration::from_secs(5),
@@ -163,8 +167,10 @@ impl GatewayConfig {
             .iter()
             .find(|(_, value)| value.is_zero())
             .map(|(name, _)| *name);
+        let sessions = self.sessions.as_ref().and_then(SessionsConfig::zero);
         zero_number
             .or(zero_time)
+            .or(sessions)
             .map_or(Ok(()), |name| Err(InvalidConfig { name }))
     }
 

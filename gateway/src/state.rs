@@ -11,6 +11,7 @@ use crate::config::GatewayConfig;
 use crate::dispatch::Dispatcher;
 use crate::job_log::LogLimits;
 use crate::jobs::{JobLimits, Jobs};
+use crate::sessions::Sessions;
 use crate::worker_client::WorkerClient;
 
 /// What the parts of a gateway share.
@@ -19,6 +20,8 @@ pub(crate) struct Gateway {
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) client: WorkerClient,
+    /// What sessions hold; `None` where no storage is configured.
+    pub(crate) sessions: Option<Sessions>,
     /// A permit for each byte of a body that is held.
     pub(crate) held_bytes: Arc<Semaphore>,
     /// The tasks of jobs.
@@ -50,6 +53,7 @@ impl Gateway {
                 response_timeout: config.response_timeout,
                 connections: TaskTracker::new(),
             },
+            sessions: config.sessions.clone().map(Sessions::new),
             held_bytes: Arc::new(Semaphore::new(config.held_body_bytes.min(Semaphore::MAX_PERMITS))),
             running: TaskTracker::new(),
             draining,

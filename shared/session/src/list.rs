@@ -17,8 +17,8 @@ const READ_AT_ONCE: usize = 16;
 pub struct SessionPage {
     /// Each session, or why it cannot be read.
     pub sessions: Vec<(SessionId, Result<Session, LoadError>)>,
-    /// Whether more sessions follow the last one.
-    pub has_more: bool,
+    /// The id after which the next page begins; `None` where this is the last one.
+    pub next: Option<SessionId>,
 }
 
 /// The sessions could not be listed.
@@ -53,6 +53,7 @@ impl SessionStore {
         ids.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         let has_more = ids.len() > limit.get();
         ids.truncate(limit.get());
+        let next = ids.last().filter(|_| has_more).cloned();
         let loads = ids.into_iter().map(|id| async move {
             let session = self.load(&id).await.transpose()?;
             Some((id, session))
@@ -63,6 +64,6 @@ impl SessionStore {
             .filter_map(std::future::ready)
             .collect()
             .await;
-        Ok(SessionPage { sessions, has_more })
+        Ok(SessionPage { sessions, next })
     }
 }

@@ -153,7 +153,8 @@ impl<'a> Objects<'a> {
         });
         let missing = missing.await?;
         let max_blobs = self.view.limits.max_diff_blobs;
-        let reads = missing.iter().take(max_blobs).map(|id| self.read(id, max_bytes));
+        let reads = missing.into_iter().take(max_blobs);
+        let reads = reads.map(|id| async move { self.read(&id, max_bytes).await });
         let mut found = stream::iter(reads).buffered(READ_AT_ONCE);
         let mut total = 0;
         while let Some(found) = found.try_next().await? {

@@ -26,7 +26,7 @@ async fn page(storage: &Arc<dyn ObjectStore>, after: Option<&str>, limit: usize)
         .await
         .unwrap();
     let ids = page.sessions.iter().map(|(id, _)| id.to_string());
-    (ids.collect(), page.has_more)
+    (ids.collect(), page.next.is_some())
 }
 
 #[tokio::test(flavor = "multi_thread")]
