@@ -387,6 +387,7 @@ async fn a_session_is_deleted_when_no_job_runs_in_it() {
     drop(stream);
     scene.up.signal(nix::sys::signal::Signal::SIGKILL);
     scene.up.ended().await;
+    scene.rig.host.behave();
     let (up, base) = scene.rig.start(UP).await;
     (scene.up, scene.base) = (up, base);
     let deleted: Value = scene.delete("s").await.json().await.unwrap();
