@@ -14,8 +14,8 @@ use mayfly_gateway::{
     GatewayConfig, LocalFleet, SessionsConfig, Supervisor, SupervisorConfig, WorkerKind, WorkerSource,
 };
 use mayfly_protocol::SecretString;
-use mayfly_storage::{ObjectStore, StorageUrl};
 use mayfly_storage::probe::{ProbeError, ProbeSize};
+use mayfly_storage::{ObjectStore, StorageUrl};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
