@@ -10,6 +10,7 @@ mod jobs;
 mod real_worker;
 mod refusals;
 mod relaying;
+mod sessions;
 mod shutdown;
 mod stub_worker;
 mod supervisor;
