@@ -218,11 +218,15 @@ pub(crate) struct GatewayArgs {
     /// Code workers, in the same form.
     #[arg(long, env = "CODE_WORKERS")]
     pub(crate) code_workers: Option<String>,
-    /// Where the workers keep sessions and outcomes; without it, jobs of before a restart are unknown.
+    /// Where the workers keep sessions and outcomes: `file:///folder` or `s3://bucket/prefix`. Without it the gateway shows no sessions,
+    /// and does not know jobs of before a restart.
     #[arg(long, env = "STORAGE_URL")]
     pub(crate) storage_url: Option<StorageUrl>,
     #[command(flatten)]
     pub(crate) storage: StorageArgs,
+    /// Folder for scratch files of those who read sessions.
+    #[arg(long, env = "TMP_DIR", default_value = "/tmp")]
+    pub(crate) tmp_dir: PathBuf,
     #[command(flatten)]
     pub(crate) queue: QueueArgs,
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use mayfly_gateway::{GatewayConfig, LocalFleet, Supervisor, SupervisorConfig, WorkerKind, WorkerSource};
+use mayfly_gateway::{
+    GatewayConfig, LocalFleet, SessionsConfig, Supervisor, SupervisorConfig, WorkerKind, WorkerSource,
+};
 use mayfly_protocol::SecretString;
 use mayfly_storage::probe::{ProbeError, ProbeSize};
 use mayfly_storage::{ObjectStore, StorageUrl};
@@ -121,7 +123,8 @@ impl Fleet {
             git_workers: WorkerSource::Local(git),
             code_workers: WorkerSource::Local(code),
             worker_token: Some(token),
-            storage: Some(opened),
+            storage: Some(Arc::clone(&opened)),
+            sessions: Some(SessionsConfig::new(opened, args.tmp_dir.clone())),
             ..gateway_config(&args.queue)
         };
         let running = mayfly_gateway::run(config, listener, drain.clone());
@@ -283,14 +286,19 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
     if args.git_workers.is_none() && args.code_workers.is_none() {
         bail!("no workers are named: set GIT_WORKERS or CODE_WORKERS, or use `mayfly up`");
     }
+    let storage = match &args.storage_url {
+        None => None,
+        Some(url) => Some(open_storage(url, &args.storage).await?),
+    };
+    let sessions = storage
+        .clone()
+        .map(|opened| SessionsConfig::new(opened, args.tmp_dir.clone()));
     let config = GatewayConfig {
         git_workers: workers("GIT_WORKERS", args.git_workers.as_deref())?,
         code_workers: workers("CODE_WORKERS", args.code_workers.as_deref())?,
         worker_token: secret::from_environment("WORKER_TOKEN")?,
-        storage: match &args.storage_url {
-            Some(url) => Some(open_storage(url, &args.storage).await?),
-            None => None,
-        },
+        storage,
+        sessions,
         ..gateway_config(&args.queue)
     };
     warn_unless_loopback(args.host);

@@ -6,6 +6,7 @@ mod fleet {
     mod clients;
     mod outcomes;
     mod rig;
+    mod sessions;
     mod storage;
     mod up;
     mod worker;

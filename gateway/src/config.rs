@@ -9,6 +9,7 @@ use mayfly_storage::ObjectStore;
 use crate::fleet::address::WorkerSource;
 use crate::fleet::{PerKind, WorkerKind};
 use crate::retry::Pauses;
+use crate::sessions::SessionsConfig;
 
 /// The settings of a gateway.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct GatewayConfig {
     pub worker_token: Option<SecretString>,
     /// Where workers keep sessions and outcomes; without one, jobs of before a restart are unknown.
     pub storage: Option<Arc<dyn ObjectStore>>,
+    /// Where sessions are read from, and how; without it `/sessions` is refused.
+    pub sessions: Option<SessionsConfig>,
 
     /// Jobs that may wait for each kind of worker; with more, a job is refused with `queue_full`.
     pub queue_capacity: usize,
@@ -99,6 +102,7 @@ impl Default for GatewayConfig {
             worker_token: None,
             storage: None,
             outcome_timeout: Duration::from_millis(900),
+            sessions: None,
             queue_capacity: 1000,
             queue_timeout: Duration::from_secs(60),
             queue_retry_after: Duration::from_secs(5),
@@ -171,8 +175,10 @@ impl GatewayConfig {
             .iter()
             .find(|(_, value)| value.is_zero())
             .map(|(name, _)| *name);
+        let sessions = self.sessions.as_ref().and_then(SessionsConfig::zero);
         zero_number
             .or(zero_time)
+            .or(sessions)
             .map_or(Ok(()), |name| Err(InvalidConfig { name }))
     }
 

@@ -126,6 +126,11 @@ impl Dispatcher {
         self.state().queue.waiting(kind)
     }
 
+    /// Whether a job of the session runs or waits.
+    pub(crate) fn is_busy(&self, lane: &Lane) -> bool {
+        self.state().queue.is_busy(lane)
+    }
+
     pub(crate) fn counts(&self, kind: WorkerKind) -> Counts {
         self.state().rosters[kind].counts(Instant::now())
     }

@@ -2,7 +2,8 @@
 //!
 //! A job goes one way: the routes parse it, the queue orders it, dispatch finds a worker, the relay follows the worker's stream into the
 //! job's log, and any number of readers follow the log. What to do next is decided by pure modules ([`queue`], [`retry`] and the roster of
-//! [`fleet`]); the others act. This crate must not know git, sessions' contents, or what a job does.
+//! [`fleet`]); the others act. What sessions hold is
+//! read through `mayfly-session`. This crate must not know git, or what a job does.
 //!
 //! # What is deliberately not here yet
 //!
@@ -27,6 +28,7 @@ pub mod retry;
 mod routes;
 mod run;
 mod serve;
+mod sessions;
 mod state;
 mod worker_client;
 
@@ -35,3 +37,4 @@ pub use fleet::address::{InvalidWorkerSource, WorkerSource, WorkerUrl};
 pub use fleet::local::{LocalFleet, Supervisor, SupervisorConfig};
 pub use fleet::{PerKind, WorkerKind};
 pub use run::{RunError, run};
+pub use sessions::SessionsConfig;

@@ -180,6 +180,11 @@ impl Queue {
         self.kinds[kind].waiting.len()
     }
 
+    /// Whether a job of the session runs or waits.
+    pub fn is_busy(&self, lane: &Lane) -> bool {
+        self.lanes.contains_key(lane)
+    }
+
     /// Whether a job waits for nothing but a worker of this kind.
     pub fn wants_worker(&self, kind: WorkerKind) -> bool {
         !self.kinds[kind].runnable.is_empty()

@@ -6,6 +6,7 @@ mod cancel;
 mod fleet;
 mod job_list;
 mod post_job;
+mod sessions;
 
 use std::sync::Arc;
 
@@ -31,7 +32,12 @@ pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
         .route("/jobs", get(job_list::list))
         .route("/jobs/{id}", get(job_list::one))
         .route("/jobs/{id}/events", get(job_list::events))
-        .route("/jobs/{id}/cancel", post(cancel::cancel));
+        .route("/jobs/{id}/cancel", post(cancel::cancel))
+        .route("/sessions", get(sessions::list))
+        .route("/sessions/{id}", get(sessions::one).delete(sessions::delete))
+        .route("/sessions/{id}/diff", get(sessions::diff))
+        .route("/sessions/{id}/files/{*path}", get(sessions::file))
+        .route("/sessions/{id}/archive", get(sessions::archive));
     for kind in JobKind::ALL.iter().copied() {
         let handler = move |State(gateway): State<Arc<Gateway>>, request: Request<Body>| async move {
             answer(post_job::take(&gateway, kind, request).await)

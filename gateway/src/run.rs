@@ -46,6 +46,9 @@ pub async fn run(
     }
     drop(listener);
     server.close().await;
+    if let Some(sessions) = &gateway.sessions {
+        sessions.ended().await;
+    }
     ended.cancel();
     tasks.close();
     tasks.wait().await;

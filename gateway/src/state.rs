@@ -12,6 +12,7 @@ use crate::config::GatewayConfig;
 use crate::dispatch::Dispatcher;
 use crate::job_log::LogLimits;
 use crate::jobs::{JobLimits, Jobs};
+use crate::sessions::Sessions;
 use crate::worker_client::WorkerClient;
 
 /// What the parts of a gateway share.
@@ -22,6 +23,8 @@ pub(crate) struct Gateway {
     pub(crate) client: WorkerClient,
     /// Where workers keep how their jobs ended.
     pub(crate) outcomes: Option<OutcomeArchive>,
+    /// What sessions hold; `None` where no storage is configured.
+    pub(crate) sessions: Option<Sessions>,
     /// A permit for each byte of a body that is held.
     pub(crate) held_bytes: Arc<Semaphore>,
     /// The tasks of jobs.
@@ -54,6 +57,7 @@ impl Gateway {
                 connections: TaskTracker::new(),
             },
             outcomes: config.storage.clone().map(OutcomeArchive::new),
+            sessions: config.sessions.clone().map(Sessions::new),
             held_bytes: Arc::new(Semaphore::new(config.held_body_bytes.min(Semaphore::MAX_PERMITS))),
             running: TaskTracker::new(),
             draining,

@@ -9,7 +9,6 @@ use mayfly_git::scratch::{MergeError, ScratchError};
 use mayfly_git::tree_check::TreeCheckError;
 use mayfly_protocol::{ErrorCode, Failure};
 use mayfly_session::{LoadError, SaveError};
-use mayfly_storage::StorageError;
 
 /// Why a job failed, as its terminal event says it.
 #[derive(Debug)]
@@ -96,33 +95,12 @@ impl From<MergeError> for JobError {
 
 impl From<LoadError> for JobError {
     fn from(error: LoadError) -> Self {
-        let code = match &error {
-            LoadError::Damaged { .. } => ErrorCode::SessionDamaged,
-            LoadError::Storage { source, .. } => storage_code(source),
-            LoadError::Key { .. } => ErrorCode::Internal,
-        };
-        Self::caused(code, &error)
+        Self::caused(error.code(), &error)
     }
 }
 
 impl From<SaveError> for JobError {
     fn from(error: SaveError) -> Self {
-        let code = match &error {
-            SaveError::Conflict { .. } => ErrorCode::SessionConflict,
-            SaveError::TooLarge { .. } => ErrorCode::ChangesTooLarge,
-            SaveError::Storage { source, .. } => storage_code(source),
-            SaveError::Key { .. } | SaveError::PackName { .. } => ErrorCode::Internal,
-        };
-        Self::caused(code, &error)
-    }
-}
-
-fn storage_code(error: &StorageError) -> ErrorCode {
-    match error {
-        StorageError::Denied { .. } => ErrorCode::StorageDenied,
-        StorageError::DiskFull { .. } => ErrorCode::DiskFull,
-        StorageError::NotFound { .. } | StorageError::TooLarge { .. } => ErrorCode::SessionDamaged,
-        StorageError::PreconditionFailed { .. } => ErrorCode::SessionConflict,
-        _ => ErrorCode::StorageUnavailable,
+        Self::caused(error.code(), &error)
     }
 }

@@ -11,6 +11,7 @@ mod outcomes;
 mod real_worker;
 mod refusals;
 mod relaying;
+mod sessions;
 mod shutdown;
 mod stub_worker;
 mod supervisor;

@@ -4,14 +4,16 @@
 //! This module must not know what the diff is for.
 
 mod changes;
+mod patch;
 mod text;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use bstr::ByteSlice;
+use bstr::{BString, ByteSlice};
 use mayfly_protocol::{ObjectId, TreeId};
 
 pub use changes::{ChangeKind, TreeChange};
+pub use patch::UnifiedPatch;
 
 use crate::scratch::{Scratch, ScratchError};
 use crate::tree::{SUBMODULE, TreeEntry};
@@ -72,10 +74,16 @@ pub struct DiffSummary {
 pub struct FileDiff {
     /// Its path; bytes that are not UTF-8 are replaced.
     pub path: String,
+    /// Its path as it is.
+    pub raw_path: BString,
     /// Where it was, when it moved and is otherwise the same; `kind` is then [`ChangeKind::Modified`].
     pub old_path: Option<String>,
     /// What happened to it.
     pub kind: ChangeKind,
+    /// What stood there before, or where it was when it moved.
+    pub old: Option<TreeEntry>,
+    /// What stands there now.
+    pub new: Option<TreeEntry>,
     /// Lines added.
     pub insertions: u64,
     /// Lines removed.
@@ -84,6 +92,8 @@ pub struct FileDiff {
     pub binary: bool,
     /// Its hunks in unified form, cut at the end of a line where they do not fit the budget.
     pub text: Option<String>,
+    /// Bytes of hunks that are not in `text`.
+    pub omitted_bytes: u64,
 }
 
 /// A change, and where the file was before if it moved.
@@ -125,20 +135,23 @@ impl Scratch {
 
     /// The old contents that [`Self::diff`] would read, at most `max` of them; files that only moved are not among them.
     pub fn blobs_needed_for_diff(changes: &[TreeChange], max: usize) -> Vec<ObjectId> {
-        let mut blobs = Vec::new();
-        for Change { change, old_path } in pair_moves(changes) {
-            let old = change.old.filter(|old| old_path.is_none() && old.is_blob());
-            // Where only the mode is new, nothing is read.
-            let old = old.filter(|old| change.new.is_none_or(|new| new.id != old.id));
-            if let Some(old) = old
-                && blobs.len() < max
-            {
-                blobs.push(old.id);
-            }
-        }
+        let compared = pair_moves(changes);
+        let old = compared.iter().filter(|it| it.is_compared());
+        let old = old.filter_map(|it| it.change.old.filter(TreeEntry::is_blob));
+        let mut blobs: Vec<_> = old.map(|entry| entry.id).take(max).collect();
         blobs.sort_unstable();
         blobs.dedup();
         blobs
+    }
+
+    /// The contents of both sides that [`Self::diff`] would read, in the order in which it does, each once.
+    pub fn all_blobs_needed_for_diff(changes: &[TreeChange]) -> Vec<ObjectId> {
+        let compared = pair_moves(changes);
+        let sides = compared.iter().filter(|it| it.is_compared());
+        let sides = sides.flat_map(|it| [it.change.old, it.change.new]).flatten();
+        let mut seen = HashSet::new();
+        let blobs = sides.filter(TreeEntry::is_blob).map(|entry| entry.id);
+        blobs.filter(|id| seen.insert(*id)).collect()
     }
 
     /// The lines of a change; `None` where there are none to compare.
@@ -148,8 +161,8 @@ impl Scratch {
         budget: &DiffBudget,
         left: &mut Left,
     ) -> Result<Option<Lines>, ScratchError> {
-        let TreeChange { old, new, .. } = change.change;
-        if change.old_path.is_some() || old.map(|old| old.id) == new.map(|new| new.id) {
+        let TreeChange { old, new, kind, .. } = change.change;
+        if !change.is_compared() {
             return Ok(Some(Lines::default()));
         }
         let Some(old) = self.side(*old, budget, left)? else {
@@ -158,7 +171,12 @@ impl Scratch {
         let Some(new) = self.side(*new, budget, left)? else {
             return Ok(None);
         };
-        text::compare(&old, &new, budget)
+        if *kind == ChangeKind::TypeChanged {
+            // As in git: all of the one goes, and all of the other comes.
+            let gone = text::compare(&old, b"", budget)?;
+            return Ok(Some(gone.followed_by(&text::compare(b"", &new, budget)?)));
+        }
+        text::compare(&old, &new, budget).map(Some)
     }
 
     /// One side's content; `None` where it is binary, too large or not here.
@@ -186,6 +204,18 @@ impl Scratch {
     }
 }
 
+impl Change<'_> {
+    /// Whether its two sides are read; where it only moved, or only its mode is new, they are not.
+    fn is_compared(&self) -> bool {
+        let TreeChange { old, new, .. } = self.change;
+        self.old_path.is_none() && old.map(|old| old.id) != new.map(|new| new.id)
+    }
+
+    fn old(&self) -> Option<TreeEntry> {
+        self.old_path.map_or(self.change.old, |old| old.old)
+    }
+}
+
 impl DiffSummary {
     fn add(&mut self, change: &Change<'_>, lines: Option<Lines>, budget: &DiffBudget, left: &mut Left) {
         let binary = lines.is_none();
@@ -196,26 +226,31 @@ impl DiffSummary {
         let room = if is_listed { left.text } else { 0 };
         lines.cut(room);
         left.text -= lines.text.len();
-        self.omitted_bytes += lines.all_bytes - lines.text.len() as u64;
+        let omitted_bytes = lines.all_bytes - lines.text.len() as u64;
+        self.omitted_bytes += omitted_bytes;
         if !is_listed {
             self.omitted_files += 1;
             return;
         }
-        let TreeChange { path, kind, .. } = change.change;
+        let TreeChange { path, kind, new, .. } = change.change;
         self.files.push(FileDiff {
             path: path.to_str_lossy().into_owned(),
+            raw_path: path.clone(),
             old_path: change.old_path.map(|old| old.path.to_str_lossy().into_owned()),
             kind: if change.old_path.is_some() {
                 ChangeKind::Modified
             } else {
                 *kind
             },
+            old: change.old(),
+            new: *new,
             insertions: lines.insertions,
             deletions: lines.deletions,
             binary,
             text: Some(lines.text)
                 .filter(|text| !text.is_empty())
                 .map(text::to_string),
+            omitted_bytes,
         });
     }
 }
@@ -240,7 +275,7 @@ fn pair_moves(changes: &[TreeChange]) -> Vec<Change<'_>> {
             .and_then(Vec::pop);
         from.extend(source.map(|source| (index, source)));
     }
-    let moved: std::collections::HashSet<usize> = from.values().copied().collect();
+    let moved: HashSet<usize> = from.values().copied().collect();
     let kept = changes
         .iter()
         .enumerate()

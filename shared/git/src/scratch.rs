@@ -5,6 +5,7 @@
 //! This module must not know sessions, storage or the network.
 
 mod commit;
+mod files;
 mod history;
 mod limits;
 mod packs;

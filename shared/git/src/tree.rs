@@ -38,6 +38,16 @@ impl TreeEntry {
     pub fn is_blob(&self) -> bool {
         matches!(self.mode, FILE | EXECUTABLE | LINK)
     }
+
+    /// Whether this is a symbolic link.
+    pub fn is_link(&self) -> bool {
+        self.mode == LINK
+    }
+
+    /// Whether this names a commit of another repository.
+    pub fn is_submodule(&self) -> bool {
+        self.mode == SUBMODULE
+    }
 }
 
 /// One entry where it stands in a tree.

@@ -16,6 +16,22 @@ pub(crate) fn known_repository(tenant: &TenantId, url: &RepoUrl) -> Result<Key, 
     format!("tenants/{tenant}/repositories/{}/known.json", repository_key(url)).parse()
 }
 
+/// What the keys of all manifests of a tenant begin with.
+pub(crate) fn sessions(tenant: &TenantId) -> String {
+    format!("tenants/{tenant}/sessions/")
+}
+
+/// The session whose manifest has this key; `None` where it is the key of something else.
+pub(crate) fn session_of_manifest(tenant: &TenantId, key: &Key) -> Option<SessionId> {
+    let rest = key.as_str().strip_prefix(&sessions(tenant))?;
+    rest.strip_suffix("/manifest.json")?.parse().ok()
+}
+
+/// What the keys of a session's own packs begin with.
+pub(crate) fn session_packs(tenant: &TenantId, session: &SessionId) -> String {
+    format!("tenants/{tenant}/sessions/{session}/packs/")
+}
+
 /// The two objects of a pack: its data and its index.
 pub(crate) struct PackKeys {
     pub(crate) pack: Key,

@@ -3,15 +3,21 @@
 //! A session *is* git objects. Its [`Manifest`] names the packs that hold them, the head, and the tree that is the workspace.
 //! The order of a save is packs first, then the manifest, so that whoever dies in between leaves the old session whole.
 //!
-//! This crate must not know HTTP, jobs' logic or git hosts. It moves packs as files and reads single objects by range.
+//! This crate must not know HTTP, jobs' logic or git hosts. It moves packs as files and reads single objects by range; [`view`] shows what a
+//! session holds.
 
+mod delete;
 mod key;
+mod list;
 mod manifest;
 mod outcome;
 mod packs;
 mod repository;
 mod store;
+pub mod view;
 
+pub use delete::{DeleteError, Deleted};
+pub use list::{ListError, SessionPage};
 pub use manifest::{Fetched, HistoryEntry, Intent, Manifest, PackEntry, PackKind, PackScope};
 pub use outcome::{OutcomeArchive, OutcomeError};
 pub use packs::StoredObject;

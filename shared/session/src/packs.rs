@@ -1,5 +1,6 @@
 //! Packs of a session: uploaded whole, downloaded whole where they are small, and read object by object where they are not.
 
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl SessionStore {
         Ok(files)
     }
 
-    /// Downloads one pack into a folder, and checks it.
+    /// Downloads one pack and its index into a folder, and checks them.
     pub async fn download_pack(
         &self,
         manifest: &Manifest,
@@ -124,11 +125,7 @@ impl SessionStore {
         ids: &[ObjectId],
         max_bytes: u64,
     ) -> Result<Vec<StoredObject>, LoadError> {
-        let mut readers = Vec::new();
-        for entry in &manifest.packs {
-            let keys = self.pack_keys(manifest, entry)?;
-            readers.push(self.reader(keys, entry));
-        }
+        let readers = self.readers(manifest)?;
         let mut found = Vec::new();
         for id in ids {
             for reader in &readers {
@@ -139,14 +136,23 @@ impl SessionStore {
                         break;
                     }
                     Err(PackReadError::TooLarge { .. }) => break,
-                    Err(error) => return Err(self.pack_error(manifest, error)),
+                    Err(error) => return Err(pack_error(manifest, error)),
                 }
             }
         }
         Ok(found)
     }
 
-    fn reader(&self, keys: PackKeys, entry: &PackEntry) -> PackReader<StoredRange> {
+    /// A reader of each pack.
+    pub(crate) fn readers(&self, manifest: &Manifest) -> Result<Vec<StoredPack>, LoadError> {
+        let readers = manifest.packs.iter().map(|entry| {
+            let keys = self.pack_keys(manifest, entry)?;
+            Ok(self.reader(keys, entry))
+        });
+        readers.collect()
+    }
+
+    fn reader(&self, keys: PackKeys, entry: &PackEntry) -> StoredPack {
         let source = |key| StoredRange {
             storage: Arc::clone(&self.storage),
             key,
@@ -165,15 +171,15 @@ impl SessionStore {
             source,
         })
     }
+}
 
-    fn pack_error(&self, manifest: &Manifest, error: PackReadError) -> LoadError {
-        match error {
-            PackReadError::Source(source) => match source.0.downcast::<StorageError>() {
-                Ok(storage) => read_error(manifest, *storage),
-                Err(other) => damaged(manifest, other.to_string()),
-            },
-            other => damaged(manifest, other.to_string()),
-        }
+pub(crate) fn pack_error(manifest: &Manifest, error: PackReadError) -> LoadError {
+    match error {
+        PackReadError::Source(source) => match source.0.downcast::<StorageError>() {
+            Ok(storage) => read_error(manifest, *storage),
+            Err(other) => damaged(manifest, other.to_string()),
+        },
+        other => damaged(manifest, other.to_string()),
     }
 }
 
@@ -188,7 +194,7 @@ fn read_error(manifest: &Manifest, error: StorageError) -> LoadError {
     }
 }
 
-fn damaged(manifest: &Manifest, reason: String) -> LoadError {
+pub(crate) fn damaged(manifest: &Manifest, reason: String) -> LoadError {
     LoadError::Damaged {
         session: manifest.session_id.clone(),
         reason,
@@ -200,19 +206,13 @@ fn damaged(manifest: &Manifest, reason: String) -> LoadError {
 /// Source: gitformat-pack(5): a pack ends with the SHA-1 of all before it; an index ends with that of its pack and its own.
 fn verify(files: &PackFiles, hash: &ObjectId) -> Result<(), String> {
     let pack =
-        std::fs::read(&files.pack).map_err(|error| format!("pack {hash} cannot be read back ({error})"))?;
+        Sealed::read(&files.pack).map_err(|error| format!("pack {hash} cannot be read back ({error})"))?;
     let index =
-        std::fs::read(&files.index).map_err(|error| format!("index {hash} cannot be read back ({error})"))?;
-    let is_sealed = |content: &[u8]| {
-        content
-            .split_last_chunk::<20>()
-            .is_some_and(|(body, seal)| Sha1::digest(body).as_slice() == seal)
-    };
-    if !is_sealed(&pack) || !pack.ends_with(hash.as_bytes()) {
+        Sealed::read(&files.index).map_err(|error| format!("index {hash} cannot be read back ({error})"))?;
+    if !pack.is_sound() || pack.seal != *hash.as_bytes() {
         return Err(format!("the content of pack {hash} does not match its checksum"));
     }
-    let names_its_pack = index.len() >= 40 && index[index.len() - 40..index.len() - 20] == *hash.as_bytes();
-    if !is_sealed(&index) || !names_its_pack {
+    if !index.is_sound() || index.before_seal != *hash.as_bytes() {
         return Err(format!(
             "the content of the index of pack {hash} does not match its checksum"
         ));
@@ -220,8 +220,50 @@ fn verify(files: &PackFiles, hash: &ObjectId) -> Result<(), String> {
     Ok(())
 }
 
+/// A file that ends with the SHA-1 of all before it.
+struct Sealed {
+    /// The SHA-1 of all but the last 20 bytes.
+    digest: [u8; 20],
+    /// The last 20 bytes, and those before them.
+    seal: [u8; 20],
+    before_seal: [u8; 20],
+}
+
+impl Sealed {
+    /// Reads a file piece by piece; one of fewer than 40 bytes is an error.
+    fn read(path: &Path) -> std::io::Result<Self> {
+        let mut file = std::fs::File::open(path)?;
+        let body = file.metadata()?.len().saturating_sub(20);
+        let mut hasher = Sha1::new();
+        let mut piece = vec![0; 128 * 1024];
+        let mut left = body;
+        while left > 0 {
+            let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+            file.read_exact(&mut piece[..wanted])?;
+            hasher.update(&piece[..wanted]);
+            left -= wanted as u64;
+        }
+        let (mut seal, mut before_seal) = ([0; 20], [0; 20]);
+        file.seek(SeekFrom::End(-40))?;
+        file.read_exact(&mut before_seal)?;
+        file.read_exact(&mut seal)?;
+        Ok(Self {
+            digest: hasher.finalize().into(),
+            seal,
+            before_seal,
+        })
+    }
+
+    fn is_sound(&self) -> bool {
+        self.digest == self.seal
+    }
+}
+
+/// A pack in storage, read object by object.
+pub(crate) type StoredPack = PackReader<StoredRange>;
+
 /// One object in storage, read by ranges.
-struct StoredRange {
+pub(crate) struct StoredRange {
     storage: Arc<dyn ObjectStore>,
     key: Key,
 }

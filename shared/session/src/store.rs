@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use mayfly_protocol::{InvalidId, SessionId, TenantId};
-use mayfly_storage::{InvalidKey, ObjectStore, Precondition, StorageError, Version};
+use mayfly_protocol::{ErrorCode, InvalidId, SessionId, TenantId};
+use mayfly_storage::{InvalidKey, Object, ObjectStore, Precondition, StorageError, Version};
 
+use crate::delete::DeletionMark;
 use crate::key;
 use crate::manifest::{FORMAT_VERSION, Manifest};
 
@@ -36,6 +37,14 @@ pub enum LoadError {
         session: SessionId,
         /// What is wrong, and where.
         reason: String,
+    },
+    /// The session is being deleted.
+    #[error(
+        "session `{session}` is being deleted; try again when it is gone, or delete it again if that was broken off"
+    )]
+    Deleting {
+        /// The session.
+        session: SessionId,
     },
     /// The storage failed.
     #[error("session `{session}` could not be read from object storage")]
@@ -107,6 +116,41 @@ pub enum SaveError {
     },
 }
 
+impl LoadError {
+    /// The code for clients.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Damaged { .. } => ErrorCode::SessionDamaged,
+            Self::Deleting { .. } => ErrorCode::SessionBusy,
+            Self::Storage { source, .. } => storage_code(source),
+            Self::Key { .. } => ErrorCode::Internal,
+        }
+    }
+}
+
+impl SaveError {
+    /// The code for clients.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Conflict { .. } => ErrorCode::SessionConflict,
+            Self::TooLarge { .. } => ErrorCode::ChangesTooLarge,
+            Self::Storage { source, .. } => storage_code(source),
+            Self::Key { .. } | Self::PackName { .. } => ErrorCode::Internal,
+        }
+    }
+}
+
+/// What a failure of the storage means to a client.
+pub(crate) fn storage_code(error: &StorageError) -> ErrorCode {
+    match error {
+        StorageError::Denied { .. } => ErrorCode::StorageDenied,
+        StorageError::DiskFull { .. } => ErrorCode::DiskFull,
+        StorageError::NotFound { .. } | StorageError::TooLarge { .. } => ErrorCode::SessionDamaged,
+        StorageError::PreconditionFailed { .. } => ErrorCode::SessionConflict,
+        _ => ErrorCode::StorageUnavailable,
+    }
+}
+
 impl SessionStore {
     /// The sessions of this tenant in this storage.
     pub fn new(storage: Arc<dyn ObjectStore>, tenant: TenantId) -> Self {
@@ -115,20 +159,14 @@ impl SessionStore {
 
     /// Reads a session; `None` where there is none.
     pub async fn load(&self, session: &SessionId) -> Result<Option<Session>, LoadError> {
-        let key = key::manifest(&self.tenant, session).map_err(|source| LoadError::Key {
-            session: session.clone(),
-            source,
-        })?;
-        let object = match self.storage.get(&key, MAX_MANIFEST_BYTES).await {
-            Ok(object) => object,
-            Err(StorageError::NotFound { .. }) => return Ok(None),
-            Err(source) => {
-                return Err(LoadError::Storage {
-                    session: session.clone(),
-                    source,
-                });
-            }
+        let Some(object) = self.read(session).await? else {
+            return Ok(None);
         };
+        if DeletionMark::parse(&object.bytes).is_some() {
+            return Err(LoadError::Deleting {
+                session: session.clone(),
+            });
+        }
         let manifest = parse(session, &object.bytes).map_err(|reason| LoadError::Damaged {
             session: session.clone(),
             reason,
@@ -137,6 +175,22 @@ impl SessionStore {
             manifest,
             version: object.version,
         }))
+    }
+
+    /// Reads what is stored under the manifest's key, whatever it is.
+    pub(crate) async fn read(&self, session: &SessionId) -> Result<Option<Object>, LoadError> {
+        let key = key::manifest(&self.tenant, session).map_err(|source| LoadError::Key {
+            session: session.clone(),
+            source,
+        })?;
+        match self.storage.get(&key, MAX_MANIFEST_BYTES).await {
+            Ok(object) => Ok(Some(object)),
+            Err(StorageError::NotFound { .. }) => Ok(None),
+            Err(source) => Err(LoadError::Storage {
+                session: session.clone(),
+                source,
+            }),
+        }
     }
 
     /// Replaces the manifest that `previous` was loaded with, or makes the first one.

@@ -1,67 +1,23 @@
 //! One suite over every backend: what is saved comes back, and an older or damaged state never does so silently.
 #![expect(clippy::unwrap_used, reason = "a test panics where its preparation fails")]
 
-use std::path::{Path, PathBuf};
+mod suite {
+    mod delete;
+    pub(crate) mod scene;
+    mod view;
+}
+
 use std::sync::Arc;
 
 use mayfly_git::pack::PackFiles;
 use mayfly_protocol::{JobId, JobKind, ObjectId, SessionId, TenantId};
 use mayfly_session::{LoadError, Manifest, PackKind, SaveError, SessionStore};
 use mayfly_storage::{
-    Body, DirectoryStore, Fault, FaultyStore, MemoryStore, ObjectStore, Operation, Precondition, Rule,
-    S3Credentials, StorageOptions, When,
+    Body, Fault, FaultyStore, MemoryStore, ObjectStore, Operation, Precondition, Rule, When,
 };
-use mayfly_testkit::moto::Moto;
 use mayfly_testkit::repo::TestRepo;
+use suite::scene::{backends, pack_files};
 use time::macros::datetime;
-
-/// A backend, with what has to outlive the test.
-struct Backend {
-    name: &'static str,
-    storage: Arc<dyn ObjectStore>,
-    _keep: Option<tempfile::TempDir>,
-}
-
-async fn backends() -> Vec<Backend> {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = DirectoryStore::open(folder.path(), &StorageOptions::default())
-        .await
-        .unwrap();
-    vec![
-        Backend {
-            name: "memory",
-            storage: Arc::new(MemoryStore::new()),
-            _keep: None,
-        },
-        Backend {
-            name: "directory",
-            storage: Arc::new(directory),
-            _keep: Some(folder),
-        },
-        Backend {
-            name: "s3",
-            storage: s3().await,
-            _keep: None,
-        },
-    ]
-}
-
-/// A bucket of its own on a real S3 server.
-async fn s3() -> Arc<dyn ObjectStore> {
-    let moto = tokio::task::block_in_place(Moto::shared);
-    let bucket = format!("bucket-{}", JobId::new_now());
-    tokio::task::block_in_place(|| moto.create_bucket(&bucket));
-    let mut options = StorageOptions::default();
-    options.s3.endpoint = Some(moto.endpoint());
-    options.s3.region = Some("us-east-1".to_owned());
-    options.s3.credentials = Some(S3Credentials {
-        access_key_id: "any".to_owned(),
-        secret_access_key: "any".to_owned().into(),
-    });
-    mayfly_storage::open(&format!("s3://{bucket}/prefix").parse().unwrap(), &options)
-        .await
-        .unwrap()
-}
 
 fn store(storage: &Arc<dyn ObjectStore>) -> SessionStore {
     SessionStore::new(Arc::clone(storage), TenantId::default())
@@ -183,32 +139,9 @@ async fn a_manifest_that_is_not_one_is_announced() {
 fn packed(repo: &TestRepo) -> (PackFiles, Vec<ObjectId>) {
     repo.history(40);
     repo.text(&["repack", "-adfq", "--depth=50", "--window=50"]);
-    let folder = repo.path().join(".git/objects/pack");
-    let find = |extension: &str| -> PathBuf {
-        let files = std::fs::read_dir(&folder)
-            .unwrap()
-            .flatten()
-            .map(|entry| entry.path());
-        files
-            .into_iter()
-            .find(|file| file.extension().is_some_and(|it| it == extension))
-            .unwrap()
-    };
-    let (pack, index) = (find("pack"), find("idx"));
     let ids = repo.text(&["cat-file", "--batch-all-objects", "--batch-check=%(objectname)"]);
     let ids: Vec<ObjectId> = ids.lines().map(|line| line.parse().unwrap()).collect();
-    let content = std::fs::read(&pack).unwrap();
-    let hash: [u8; 20] = content[content.len() - 20..].try_into().unwrap();
-    let size = |file: &Path| std::fs::metadata(file).unwrap().len();
-    let files = PackFiles {
-        pack_bytes: size(&pack),
-        index_bytes: size(&index),
-        hash: ObjectId::from_bytes(hash).to_string(),
-        objects: u32::try_from(ids.len()).unwrap(),
-        pack,
-        index,
-    };
-    (files, ids)
+    (pack_files(repo).remove(0), ids)
 }
 
 #[tokio::test(flavor = "multi_thread")]

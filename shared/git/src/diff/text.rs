@@ -33,10 +33,26 @@ impl Lines {
         }
     }
 
+    /// Whether the text has all hunks.
+    pub(super) fn is_whole(&self) -> bool {
+        self.all_bytes == self.text.len() as u64
+    }
+
+    /// These lines, and then the others, which are left out where these are not whole.
+    pub(super) fn followed_by(mut self, others: &Self) -> Self {
+        if self.is_whole() {
+            self.text.extend_from_slice(&others.text);
+        }
+        self.insertions += others.insertions;
+        self.deletions += others.deletions;
+        self.all_bytes += others.all_bytes;
+        self
+    }
+
     fn add(&mut self, parts: &[&[u8]], max: usize) {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         // What follows the first line that does not fit is left out too: a text has no holes.
-        let has_room = self.all_bytes == self.text.len() as u64 && self.text.len() + bytes <= max;
+        let has_room = self.is_whole() && self.text.len() + bytes <= max;
         self.all_bytes += bytes as u64;
         if has_room {
             parts.iter().for_each(|part| self.text.extend_from_slice(part));
@@ -53,12 +69,10 @@ pub(super) fn to_string(text: Vec<u8>) -> String {
     String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
-pub(super) fn compare(old: &[u8], new: &[u8], budget: &DiffBudget) -> Result<Option<Lines>, ScratchError> {
+pub(super) fn compare(old: &[u8], new: &[u8], budget: &DiffBudget) -> Result<Lines, ScratchError> {
     let mut options = DiffOptions::new();
     options.context_lines(budget.context_lines).force_text(true);
-    read(old, new, &mut options, budget.max_file_text_bytes)
-        .map(Some)
-        .map_err(git_error("compare two files"))
+    read(old, new, &mut options, budget.max_file_text_bytes).map_err(git_error("compare two files"))
 }
 
 fn read(old: &[u8], new: &[u8], options: &mut DiffOptions, max: usize) -> Result<Lines, git2::Error> {

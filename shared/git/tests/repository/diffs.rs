@@ -243,3 +243,78 @@ fn budgets_hold_and_what_is_left_out_is_said() {
     let error = scratch.changes(None, &new, 19).unwrap_err();
     assert_eq!(error.code(), ErrorCode::ChangesTooLarge);
 }
+
+/// The tree that git makes of `old` and a patch.
+fn applied(repo: &GitRepo, old: &TreeId, patch: &[u8]) -> TreeId {
+    let file = repo.path().join(".git/the-patch");
+    std::fs::write(&file, patch).unwrap();
+    repo.git(&["read-tree", &old.to_string()]);
+    repo.git(&["apply", "--cached", file.to_str().unwrap()]);
+    repo.git(&["write-tree"]).parse().unwrap()
+}
+
+#[test]
+fn git_applies_the_patch() {
+    let (repo, old, _) = changed();
+    repo.git(&["rm", "-q", "--cached", "binary"]);
+    repo.git(&[
+        "update-index",
+        "--add",
+        "--cacheinfo",
+        &format!("160000,{},module", "1".repeat(40)),
+    ]);
+    for (name, content) in [
+        (&b"caf\xe9 \"x\"\t.txt"[..], &b"latin \xe9\n"[..]),
+        (b"empty", b""),
+        (b"a b", b"x"),
+    ] {
+        let path = repo
+            .path()
+            .join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(
+                name,
+            ));
+        std::fs::write(path, content).unwrap();
+    }
+    repo.git(&["add", "--all", "--", ":!binary", ":!module"]);
+    let new: TreeId = repo.git(&["write-tree"]).parse().unwrap();
+    // The old binary file cannot be told in text: it is taken out of the base as well.
+    repo.git(&["read-tree", &old.to_string()]);
+    repo.git(&["rm", "-q", "--cached", "binary"]);
+    let base: TreeId = repo.git(&["write-tree"]).parse().unwrap();
+    let scratch = scratch_of(&repo);
+    for (from, to) in [(base, new), (new, base)] {
+        let patch = scratch.patch(Some(&from), &to, &DiffBudget::default()).unwrap();
+        assert!(patch.is_whole(), "{patch:?}");
+        assert_eq!(applied(&repo, &from, &patch.text), to, "{}", patch.text);
+    }
+}
+
+#[test]
+fn a_patch_keeps_its_budget_and_counts_what_it_leaves_out() {
+    let (repo, old, new) = changed();
+    let scratch = scratch_of(&repo);
+    let patch = |budget: DiffBudget| scratch.patch(Some(&old), &new, &budget).unwrap();
+    let whole = patch(DiffBudget::default());
+    assert_eq!(
+        (whole.omitted_files, whole.omitted_hunks, whole.binary_files),
+        (0, 0, 1)
+    );
+    let few = patch(DiffBudget {
+        max_files: 3,
+        ..DiffBudget::default()
+    });
+    assert_eq!(few.omitted_files, few.files_changed - 3);
+    let short = patch(DiffBudget {
+        max_file_text_bytes: 60,
+        ..DiffBudget::default()
+    });
+    assert!(short.omitted_hunks >= 1 && short.text.len() < whole.text.len());
+    assert!(whole.text.len() > 1500);
+    for max_text_bytes in [0, 600, 1000, 1500] {
+        let cut = patch(DiffBudget {
+            max_text_bytes,
+            ..DiffBudget::default()
+        });
+        assert!(cut.text.len() <= max_text_bytes && !cut.is_whole());
+    }
+}

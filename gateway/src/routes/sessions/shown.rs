@@ -1,0 +1,153 @@
+//! Sessions as JSON.
+
+use mayfly_protocol::event::timestamp;
+use mayfly_protocol::{CommitId, Generation, Refusal, SessionId, TreeId};
+use mayfly_session::{Deleted, HistoryEntry, LoadError, Manifest, PackEntry, Session, SessionPage};
+use serde::Serialize;
+
+use crate::sessions::refusal;
+
+/// One page of sessions.
+#[derive(Serialize)]
+pub(super) struct SessionList {
+    sessions: Vec<Listed>,
+    /// What `after` is for the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<SessionId>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Listed {
+    Readable(Box<SessionSummary>),
+    Unreadable(Unreadable),
+}
+
+/// A session that is there and cannot be read.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Unreadable {
+    session_id: SessionId,
+    #[serde(flatten)]
+    refusal: Refusal,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SessionSummary {
+    session_id: SessionId,
+    generation: Generation,
+    repo_url: String,
+    branch: String,
+    head_sha: Option<CommitId>,
+    /// The newest commit below the head that the remote is known to have.
+    upstream_sha: Option<CommitId>,
+    has_unpushed_commits: bool,
+    worktree: TreeId,
+    shallow: bool,
+    pinned: bool,
+    created_at: String,
+    updated_at: String,
+    pack_count: usize,
+    pack_bytes: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SessionDetail<'a> {
+    #[serde(flatten)]
+    summary: SessionSummary,
+    depth: Option<u32>,
+    fetched_because: &'a str,
+    packs: &'a [PackEntry],
+    history: &'a [HistoryEntry],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    push_under_way: Option<PushUnderWay<'a>>,
+}
+
+/// A push that was begun, and of which it is not known yet whether it was done.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PushUnderWay<'a> {
+    job_id: &'a str,
+    branch: &'a str,
+    commit_sha: CommitId,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Removed {
+    session_id: SessionId,
+    deleted: bool,
+    objects: usize,
+    bytes: u64,
+}
+
+impl From<SessionPage> for SessionList {
+    fn from(page: SessionPage) -> Self {
+        Self {
+            next: page.next,
+            sessions: page.sessions.into_iter().map(listed).collect(),
+        }
+    }
+}
+
+fn listed((session_id, session): (SessionId, Result<Session, LoadError>)) -> Listed {
+    match session {
+        Ok(session) => Listed::Readable(Box::new(SessionSummary::from(&session.manifest))),
+        Err(error) => Listed::Unreadable(Unreadable {
+            session_id,
+            refusal: refusal(&error),
+        }),
+    }
+}
+
+impl From<&Manifest> for SessionSummary {
+    fn from(manifest: &Manifest) -> Self {
+        let sizes = manifest.packs.iter().map(|pack| pack.pack_bytes);
+        Self {
+            session_id: manifest.session_id.clone(),
+            generation: manifest.generation,
+            repo_url: manifest.repo_url.to_string(),
+            branch: manifest.branch.to_string(),
+            head_sha: manifest.head,
+            upstream_sha: manifest.upstream,
+            has_unpushed_commits: manifest.has_unpushed_head(),
+            worktree: manifest.worktree,
+            shallow: !manifest.shallow.is_empty(),
+            pinned: manifest.pinned,
+            created_at: timestamp::format(manifest.created_at),
+            updated_at: timestamp::format(manifest.updated_at),
+            pack_count: manifest.packs.len(),
+            pack_bytes: sizes.fold(0, u64::saturating_add),
+        }
+    }
+}
+
+impl<'a> From<&'a Manifest> for SessionDetail<'a> {
+    fn from(manifest: &'a Manifest) -> Self {
+        Self {
+            summary: manifest.into(),
+            depth: manifest.fetched.depth,
+            fetched_because: &manifest.fetched.reason,
+            packs: &manifest.packs,
+            history: &manifest.history,
+            push_under_way: manifest.intent.as_ref().map(|intent| PushUnderWay {
+                job_id: intent.job_id.as_str(),
+                branch: intent.branch.as_str(),
+                commit_sha: intent.commit,
+            }),
+        }
+    }
+}
+
+impl Removed {
+    pub(super) fn new(session_id: SessionId, deleted: Deleted) -> Self {
+        Self {
+            session_id,
+            deleted: true,
+            objects: deleted.objects,
+            bytes: deleted.bytes,
+        }
+    }
+}

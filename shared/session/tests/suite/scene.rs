@@ -1,0 +1,82 @@
+//! What the suite runs over: each backend, and packs that git made.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mayfly_git::pack::PackFiles;
+use mayfly_protocol::{JobId, ObjectId};
+use mayfly_storage::{DirectoryStore, MemoryStore, ObjectStore, S3Credentials, StorageOptions};
+use mayfly_testkit::moto::Moto;
+use mayfly_testkit::repo::TestRepo;
+
+/// A backend, with what has to outlive the test.
+pub(crate) struct Backend {
+    pub(crate) name: &'static str,
+    pub(crate) storage: Arc<dyn ObjectStore>,
+    _keep: Option<tempfile::TempDir>,
+}
+
+pub(crate) async fn backends() -> Vec<Backend> {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = DirectoryStore::open(folder.path(), &StorageOptions::default())
+        .await
+        .unwrap();
+    vec![
+        Backend {
+            name: "memory",
+            storage: Arc::new(MemoryStore::new()),
+            _keep: None,
+        },
+        Backend {
+            name: "directory",
+            storage: Arc::new(directory),
+            _keep: Some(folder),
+        },
+        Backend {
+            name: "s3",
+            storage: s3().await,
+            _keep: None,
+        },
+    ]
+}
+
+/// A bucket of its own on a real S3 server.
+async fn s3() -> Arc<dyn ObjectStore> {
+    let moto = tokio::task::block_in_place(Moto::shared);
+    let bucket = format!("bucket-{}", JobId::new_now());
+    tokio::task::block_in_place(|| moto.create_bucket(&bucket));
+    let mut options = StorageOptions::default();
+    options.s3.endpoint = Some(moto.endpoint());
+    options.s3.region = Some("us-east-1".to_owned());
+    options.s3.credentials = Some(S3Credentials {
+        access_key_id: "any".to_owned(),
+        secret_access_key: "any".to_owned().into(),
+    });
+    mayfly_storage::open(&format!("s3://{bucket}/prefix").parse().unwrap(), &options)
+        .await
+        .unwrap()
+}
+
+/// The packs of a repository.
+pub(crate) fn pack_files(repo: &TestRepo) -> Vec<PackFiles> {
+    let files = std::fs::read_dir(repo.path().join(".git/objects/pack")).unwrap();
+    let files = files.flatten().map(|entry| entry.path());
+    let packs = files.filter(|file| file.extension().is_some_and(|it| it == "pack"));
+    packs.map(pack_of).collect()
+}
+
+fn pack_of(pack: std::path::PathBuf) -> PackFiles {
+    let index = pack.with_extension("idx");
+    let content = std::fs::read(&pack).unwrap();
+    let objects = u32::from_be_bytes(content[8..12].try_into().unwrap());
+    let hash: [u8; 20] = content[content.len() - 20..].try_into().unwrap();
+    let size = |file: &Path| std::fs::metadata(file).unwrap().len();
+    PackFiles {
+        pack_bytes: size(&pack),
+        index_bytes: size(&index),
+        hash: ObjectId::from_bytes(hash).to_string(),
+        objects,
+        pack,
+        index,
+    }
+}
