@@ -31,6 +31,16 @@ impl JobError {
         Self::new(code, text)
     }
 
+    /// For objects that a remote has just sent: what is wrong with them is not the session's damage.
+    pub(crate) fn of_received(error: ScratchError) -> Self {
+        let code = match &error {
+            ScratchError::Damaged { .. } | ScratchError::Missing { .. } => ErrorCode::RemoteProtocol,
+            ScratchError::TooMany { .. } => ErrorCode::TreeTooLarge,
+            other => other.code(),
+        };
+        Self::caused(code, &error)
+    }
+
     pub(crate) fn into_failure(self) -> Failure {
         self.0
     }

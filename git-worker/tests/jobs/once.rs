@@ -19,6 +19,45 @@ async fn a_push_whose_answer_was_lost_is_recognised() {
     assert_eq!(bare.log("main").len(), 3);
 }
 
+/// A proxy that gives up on a push has often let it through.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_was_done_behind_a_server_error_is_recognised() {
+    for status in [500, 502, 504, 429, 404] {
+        let rig = Rig::new().await;
+        let bare = rig.host.publish(&TestRepo::sample(), "app");
+        rig.clone("s", "app").await;
+        rig.write("s", "a.txt", "a\n").await;
+        rig.host
+            .fail_times(On::ReceivePack, 1, Fault::LoseAnswerTo(status));
+        let done = rig.commit("s", json!({})).await.completed();
+        assert_eq!(
+            bare.rev_parse("main"),
+            done["commitSha"].as_str().unwrap(),
+            "{status}"
+        );
+        assert_eq!(rig.manifest("s").await.unwrap().intent, None);
+        let name = rig.branch("s", json!({"userRequest": "x", "branchName": "x"}));
+        rig.host
+            .fail_times(On::ReceivePack, 1, Fault::LoseAnswerTo(status));
+        assert_eq!(name.await.completed()["pushed"], true, "{status}");
+    }
+}
+
+/// A server error before the push: it is told, and the session is as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_was_not_done_is_withdrawn() {
+    let rig = Rig::new().await;
+    let bare = rig.host.publish(&TestRepo::sample(), "app");
+    rig.clone("s", "app").await;
+    rig.write("s", "a.txt", "a\n").await;
+    let (before, tip) = (rig.manifest("s").await, bare.rev_parse("main"));
+    rig.host.fail_times(On::ReceivePack, 1, Fault::status(502));
+    rig.commit("s", json!({}))
+        .await
+        .failed(ErrorCode::RemoteUnavailable);
+    assert_eq!((rig.manifest("s").await, bare.rev_parse("main")), (before, tip));
+}
+
 /// A push that was done, and after it a host that answers nothing more: the job cannot know.
 async fn leave_in_doubt(rig: &Rig, job: &JobId) {
     rig.host.fail_times(On::ReceivePack, 1, Fault::LoseAnswer);
@@ -115,5 +154,40 @@ async fn two_jobs_on_one_session_cannot_both_win() {
                 assert!(ran.failed(ErrorCode::SessionConflict).retryable);
             }
         }
+    }
+}
+
+/// What an announced and lost attempt had stored is taken for stored by every later job: it must stay with the session.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_a_lost_attempt_stay_with_the_session() {
+    let rig = Rig::new().await;
+    let bare = rig.host.publish(&TestRepo::sample(), "app");
+    rig.clone("s", "app").await;
+    rig.write("s", "a.txt", "a\n").await;
+    // The push is announced, not done, and cannot be withdrawn: the host answers nothing more.
+    rig.host.fail_times(On::ReceivePack, 1, Fault::CutBeforeHead);
+    rig.host.fail_times(On::PushAdvertisement, 1, pass());
+    rig.host.fail_times(On::PushAdvertisement, 1, Fault::status(503));
+    let body = rig.with_token("s", json!({"message": "Same"}));
+    let (first, second) = (JobId::new_now(), JobId::new_now());
+    rig.job_as(JobKind::CommitAndPush, body.clone(), Some((&first, 1)))
+        .await
+        .failed(ErrorCode::RemoteUnreachable);
+    assert!(rig.manifest("s").await.unwrap().intent.is_some());
+    // Another job makes the very same commit.
+    rig.job_as(JobKind::CommitAndPush, body, Some((&second, 1)))
+        .await
+        .completed();
+    rig.write("s", "b.txt", "b\n").await;
+    rig.commit("s", json!({})).await.completed();
+    assert_eq!(bare.log("main").len(), 4);
+    bare.fsck_strict();
+}
+
+/// The right answer.
+fn pass() -> Fault {
+    Fault::Trickle {
+        bytes: 1 << 20,
+        every: std::time::Duration::ZERO,
     }
 }
