@@ -4,8 +4,10 @@
 mod fleet {
     mod cancelling;
     mod clients;
+    mod interrupted;
     mod rig;
     mod storage;
     mod up;
+    mod wire;
     mod worker;
 }
