@@ -135,13 +135,17 @@ async fn outcome(
     if matches!(error, PushError::Stale { .. } | PushError::BadName) {
         return Outcome::NotDone;
     }
-    let Some(connection) = look_again(worker, remote, context).await else {
-        return Outcome::Unknown;
-    };
-    match connection.refs().branch(&intent.branch) {
-        tip if tip == Some(intent.commit) => Outcome::Done,
+    let is_refused = matches!(
+        error,
+        PushError::NotFastForward { .. } | PushError::Rejected { .. }
+    );
+    let connection = look_again(worker, remote, context).await;
+    let tip = connection.map(|it| it.refs().branch(&intent.branch));
+    match tip {
+        Some(tip) if tip == Some(intent.commit) => Outcome::Done,
+        _ if is_refused => Outcome::NotDone,
         // A remote that was left before its answer may still be at it.
-        tip if tip == intent.expected && !context.cancel.is_cancelled() => Outcome::NotDone,
+        Some(tip) if tip == intent.expected && !context.cancel.is_cancelled() => Outcome::NotDone,
         _ => Outcome::Unknown,
     }
 }

@@ -191,3 +191,52 @@ fn pass() -> Fault {
         every: std::time::Duration::ZERO,
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_moves_during_the_push_leaves_the_session_as_it_was() {
+    let rig = Rig::new().await;
+    let repo = TestRepo::sample();
+    repo.branch("other");
+    let bare = rig.host.publish(&repo, "app");
+    let theirs = bare.commit_behind_their_back("other", "theirs.txt", "theirs\n");
+    rig.clone("s", "app").await;
+    rig.write("s", "a.txt", "a\n").await;
+    let before = rig.manifest("s").await;
+    bare.install_hook(
+        "pre-receive",
+        "unset GIT_QUARANTINE_PATH GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES\n\
+         git update-ref refs/heads/main refs/heads/other",
+    );
+    rig.commit("s", json!({})).await.failed(ErrorCode::NotFastForward);
+    assert_eq!(rig.manifest("s").await, before);
+    assert_eq!(bare.rev_parse("main"), theirs);
+}
+
+/// Without a gateway nobody keeps two commits of one session apart: whoever loses says so, and nothing is there twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_commits_at_once_are_never_doubled_and_the_session_goes_on() {
+    let rig = Rig::new().await;
+    let bare = rig.host.publish(&TestRepo::sample(), "app");
+    rig.clone("s", "app").await;
+    for round in 0..8 {
+        rig.write("s", &format!("{round}.txt"), "x\n").await;
+        let body = json!({"message": format!("Round {round}")});
+        let (a, b) = tokio::join!(rig.commit("s", body.clone()), rig.commit("s", body.clone()));
+        for ran in [&a, &b].into_iter().filter(|ran| !ran.succeeded()) {
+            let told = ["\"session_conflict\"", "\"not_fast_forward\""];
+            assert!(told.iter().any(|code| ran.raw.contains(code)), "{}", ran.raw);
+        }
+        // The way that the errors name: pull, then commit again.
+        rig.clone("s", "app").await;
+        rig.commit("s", body).await.completed();
+        let commits = bare.log("main");
+        let subject = format!("Round {round}");
+        assert_eq!(
+            commits.iter().filter(|it| **it == subject).count(),
+            1,
+            "{commits:?}"
+        );
+    }
+    assert_eq!(bare.log("main").len(), 10);
+    bare.fsck_strict();
+}
