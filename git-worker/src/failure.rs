@@ -32,6 +32,10 @@ impl JobError {
     }
 
     /// For objects that a remote has just sent: what is wrong with them is not the session's damage.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "stands where `From` may stand as well"
+    )]
     pub(crate) fn of_received(error: ScratchError) -> Self {
         let code = match &error {
             ScratchError::Damaged { .. } | ScratchError::Missing { .. } => ErrorCode::RemoteProtocol,
