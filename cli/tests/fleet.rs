@@ -4,10 +4,12 @@
 mod fleet {
     mod cancelling;
     mod clients;
+    mod interrupted;
     mod outcomes;
     mod rig;
     mod sessions;
     mod storage;
     mod up;
+    mod wire;
     mod worker;
 }

@@ -34,6 +34,20 @@ impl JobError {
         self.0.code
     }
 
+    /// For objects that a remote has just sent: what is wrong with them is not the session's damage.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "stands where `From` may stand as well"
+    )]
+    pub(crate) fn of_received(error: ScratchError) -> Self {
+        let code = match &error {
+            ScratchError::Damaged { .. } | ScratchError::Missing { .. } => ErrorCode::RemoteProtocol,
+            ScratchError::TooMany { .. } => ErrorCode::TreeTooLarge,
+            other => other.code(),
+        };
+        Self::caused(code, &error)
+    }
+
     pub(crate) fn into_failure(self) -> Failure {
         self.0
     }

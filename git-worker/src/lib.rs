@@ -15,9 +15,10 @@ mod workspace;
 
 use std::sync::Arc;
 
+use mayfly_git::remote::Credential;
 use mayfly_http::GuardedClient;
 use mayfly_naming::Namer;
-use mayfly_protocol::{Failure, Job, JobKind, Source};
+use mayfly_protocol::{Failure, Job, JobKind, SecretString, Source};
 use mayfly_session::SessionStore;
 use mayfly_storage::ObjectStore;
 use mayfly_worker::{JobContext, JobRunner, OutcomeStore};
@@ -93,12 +94,29 @@ impl JobRunner for GitWorker {
     }
 
     async fn run(&self, job: Job, context: JobContext) -> Result<serde_json::Value, Failure> {
+        let credential = access_token(&job).map(Credential::from_token);
         let worker = Self {
             gate: Arc::default(),
             ..self.clone()
         };
         let work = worker.carry_out(job, &context);
         let outcome = worker.gate.unless_cancelled(&context.cancel, work).await;
-        outcome.map_err(JobError::into_failure)
+        outcome.map_err(|error| {
+            let mut failure = error.into_failure();
+            if let Some(credential) = credential {
+                failure.error = credential.hide_in(&failure.error);
+            }
+            failure
+        })
+    }
+}
+
+/// The credential for the git host, whose words an error may hold.
+fn access_token(job: &Job) -> Option<&SecretString> {
+    match job {
+        Job::CloneRepository(job) => job.access_token.as_ref(),
+        Job::CreateBranch(job) => job.access_token.as_ref(),
+        Job::CommitAndPush(job) => job.access_token.as_ref(),
+        Job::ApplyChanges(_) | Job::CodeOperation(_) => None,
     }
 }

@@ -39,10 +39,14 @@ pub(crate) async fn connect(
 /// What it did at the remote becomes part of the session. Its intent is given back when it is this very job's own, to be
 /// pushed again instead of made again.
 pub(crate) fn settle(manifest: &mut Manifest, refs: &RemoteRefs, job: &JobId) -> Option<Intent> {
-    let intent = manifest
-        .intent
-        .take()
-        .filter(|intent| intent.base == manifest.head)?;
+    let intent = manifest.intent.take()?;
+    // Its objects were here whenever a job asked what there is to store, so the session may stand on them.
+    for entry in &intent.packs {
+        manifest.add_pack(entry.clone());
+    }
+    if intent.base != manifest.head {
+        return None;
+    }
     if intent.job_id == *job {
         return Some(intent);
     }
@@ -112,7 +116,8 @@ pub(crate) async fn publish(
     }
 }
 
-/// What became of a push that ended in an error.
+/// What became of a push that ended in an error. Whatever the error says, the remote's refs know better: a proxy may have lost
+/// patience with a push that went through, and a job that is stopped does not hear the answer.
 enum Outcome {
     Done,
     NotDone,
@@ -127,16 +132,20 @@ async fn outcome(
     intent: &Intent,
     context: &JobContext,
 ) -> Outcome {
-    if !matches!(error, PushError::AnswerLost { .. }) {
+    if matches!(error, PushError::Stale { .. } | PushError::BadName) {
         return Outcome::NotDone;
     }
-    let Some(connection) = look_again(worker, remote, context).await else {
-        return Outcome::Unknown;
-    };
-    match connection.refs().branch(&intent.branch) {
-        tip if tip == Some(intent.commit) => Outcome::Done,
+    let is_refused = matches!(
+        error,
+        PushError::NotFastForward { .. } | PushError::Rejected { .. }
+    );
+    let connection = look_again(worker, remote, context).await;
+    let tip = connection.map(|it| it.refs().branch(&intent.branch));
+    match tip {
+        Some(tip) if tip == Some(intent.commit) => Outcome::Done,
+        _ if is_refused => Outcome::NotDone,
         // A remote that was left before its answer may still be at it.
-        tip if tip == intent.expected && !context.cancel.is_cancelled() => Outcome::NotDone,
+        Some(tip) if tip == intent.expected && !context.cancel.is_cancelled() => Outcome::NotDone,
         _ => Outcome::Unknown,
     }
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use mayfly_git::fetch::{self, FetchProgress, FetchRequest, Fetched};
-use mayfly_git::remote::Remote;
+use mayfly_git::remote::{Credential, Remote};
 use mayfly_protocol::{BranchName, CommitId, Progress, Stage, TreeId, Unit};
 use mayfly_session::{KnownRepository, Manifest, PackEntry, PackKind, SessionStore};
 use mayfly_worker::{JobContext, ProgressSink};
@@ -69,7 +69,7 @@ pub(crate) async fn receive(
         shallow: manifest.shallow.clone(),
     };
     let (client, limits) = (&worker.client, &worker.config.limits.transfer);
-    let progress = report(context.events.clone(), stage);
+    let progress = report(context.events.clone(), stage, remote.credential.clone());
     let fetched = fetch::fetch(
         client,
         remote,
@@ -132,11 +132,14 @@ async fn take_in(
     if let Some(pack) = fetched.pack.clone() {
         workspace.add_pack(pack).await?;
     }
-    let tree = workspace.require_trees(manifest, commit).await?;
+    let tree = workspace.require_received_trees(manifest, commit).await?;
     let limits = worker.config.limits.tree.clone();
     workspace
         .with(move |scratch| scratch.check_tree(&tree, &limits))
         .await?;
+    if manifest.packs.is_empty() {
+        workspace.require_received_files(tree).await?;
+    }
     let folder = workspace.subfolder("trees").await?;
     let trees = workspace
         .with(move |scratch| scratch.write_trees_pack(&commit, &folder))
@@ -158,7 +161,11 @@ fn note_remote(manifest: &mut Manifest, fetched: &Fetched) {
     manifest.shallow.clone_from(&fetched.shallow);
 }
 
-fn report(events: ProgressSink, stage: Stage) -> Arc<dyn Fn(FetchProgress) + Send + Sync> {
+fn report(
+    events: ProgressSink,
+    stage: Stage,
+    credential: Option<Credential>,
+) -> Arc<dyn Fn(FetchProgress) + Send + Sync> {
     Arc::new(move |progress| match progress {
         FetchProgress::Receiving {
             objects,
@@ -188,6 +195,9 @@ fn report(events: ProgressSink, stage: Stage) -> Arc<dyn Fn(FetchProgress) + Sen
             );
         }
         FetchProgress::Remote(words) => {
+            let words = credential
+                .as_ref()
+                .map_or_else(|| words.clone(), |it| it.hide_in(&words));
             let message = format!("remote: {words}");
             events.progress(
                 stage,

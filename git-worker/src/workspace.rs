@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use mayfly_git::pack::PackFiles;
-use mayfly_git::scratch::Scratch;
+use mayfly_git::scratch::{Scratch, ScratchError};
 use mayfly_protocol::{CommitId, ErrorCode, ObjectId, TreeId};
 use mayfly_session::{Manifest, PackEntry, PackKind, SessionStore};
 use mayfly_worker::JobContext;
@@ -139,10 +139,37 @@ impl Workspace {
         manifest: &Manifest,
         commit: CommitId,
     ) -> Result<TreeId, JobError> {
+        self.bring_trees(manifest, commit, JobError::from).await
+    }
+
+    /// The same for a commit that has just been received: what is wrong with it is the remote's fault.
+    pub(crate) async fn require_received_trees(
+        &self,
+        manifest: &Manifest,
+        commit: CommitId,
+    ) -> Result<TreeId, JobError> {
+        self.bring_trees(manifest, commit, JobError::of_received).await
+    }
+
+    /// Sees that a first fetch has brought every file of the tree.
+    pub(crate) async fn require_received_files(&self, tree: TreeId) -> Result<(), JobError> {
+        let missing =
+            self.with(move |scratch| scratch.first_missing_file(&tree).map_err(JobError::of_received));
+        missing.await?.map_or(Ok(()), |id| Err(not_there(id)))
+    }
+
+    async fn bring_trees(
+        &self,
+        manifest: &Manifest,
+        commit: CommitId,
+        judge: fn(ScratchError) -> JobError,
+    ) -> Result<TreeId, JobError> {
         self.require(manifest, vec![commit]).await?;
-        let tree = self.with(move |scratch| scratch.commit_tree(&commit)).await?;
+        let tree = self.with(move |scratch| scratch.commit_tree(&commit).map_err(judge));
+        let tree = tree.await?;
         loop {
-            let missing = self.with(move |scratch| scratch.missing_trees(&tree)).await?;
+            let missing = self.with(move |scratch| scratch.missing_trees(&tree).map_err(judge));
+            let missing = missing.await?;
             if missing.is_empty() {
                 return Ok(tree);
             }
@@ -158,12 +185,7 @@ impl Workspace {
             .await?;
         match absent {
             None => Ok(()),
-            Some(id) => Err(JobError::new(
-                ErrorCode::RemoteProtocol,
-                format!(
-                    "object {id} is missing: the remote did not send it, and the session does not hold it"
-                ),
-            )),
+            Some(id) => Err(not_there(id)),
         }
     }
 
@@ -190,6 +212,12 @@ impl Workspace {
         }
         Ok(())
     }
+}
+
+fn not_there(id: ObjectId) -> JobError {
+    let text =
+        format!("object {id} is missing: the remote did not send it, and the session does not hold it");
+    JobError::new(ErrorCode::RemoteProtocol, text)
 }
 
 fn disk_code(error: &std::io::Error) -> ErrorCode {

@@ -2,12 +2,18 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where its preparation fails")]
 
 mod jobs {
+    #[path = "../../../shared/naming/tests/llm/aimock.rs"]
+    #[expect(dead_code, reason = "shared with the tests of naming, which read its journal")]
+    mod aimock;
     mod apply;
     mod bad_input;
     mod branch;
     mod clone;
     mod commit;
+    mod hostile;
+    mod naming;
     mod once;
     mod pull;
     mod rig;
+    mod storage_faults;
 }

@@ -19,6 +19,45 @@ async fn a_push_whose_answer_was_lost_is_recognised() {
     assert_eq!(bare.log("main").len(), 3);
 }
 
+/// A proxy that gives up on a push has often let it through.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_was_done_behind_a_server_error_is_recognised() {
+    for status in [500, 502, 504, 429, 404] {
+        let rig = Rig::new().await;
+        let bare = rig.host.publish(&TestRepo::sample(), "app");
+        rig.clone("s", "app").await;
+        rig.write("s", "a.txt", "a\n").await;
+        rig.host
+            .fail_times(On::ReceivePack, 1, Fault::LoseAnswerTo(status));
+        let done = rig.commit("s", json!({})).await.completed();
+        assert_eq!(
+            bare.rev_parse("main"),
+            done["commitSha"].as_str().unwrap(),
+            "{status}"
+        );
+        assert_eq!(rig.manifest("s").await.unwrap().intent, None);
+        let name = rig.branch("s", json!({"userRequest": "x", "branchName": "x"}));
+        rig.host
+            .fail_times(On::ReceivePack, 1, Fault::LoseAnswerTo(status));
+        assert_eq!(name.await.completed()["pushed"], true, "{status}");
+    }
+}
+
+/// A server error before the push: it is told, and the session is as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_was_not_done_is_withdrawn() {
+    let rig = Rig::new().await;
+    let bare = rig.host.publish(&TestRepo::sample(), "app");
+    rig.clone("s", "app").await;
+    rig.write("s", "a.txt", "a\n").await;
+    let (before, tip) = (rig.manifest("s").await, bare.rev_parse("main"));
+    rig.host.fail_times(On::ReceivePack, 1, Fault::status(502));
+    rig.commit("s", json!({}))
+        .await
+        .failed(ErrorCode::RemoteUnavailable);
+    assert_eq!((rig.manifest("s").await, bare.rev_parse("main")), (before, tip));
+}
+
 /// A push that was done, and after it a host that answers nothing more: the job cannot know.
 async fn leave_in_doubt(rig: &Rig, job: &JobId) {
     rig.host.fail_times(On::ReceivePack, 1, Fault::LoseAnswer);
@@ -116,4 +155,88 @@ async fn two_jobs_on_one_session_cannot_both_win() {
             }
         }
     }
+}
+
+/// What an announced and lost attempt had stored is taken for stored by every later job: it must stay with the session.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_a_lost_attempt_stay_with_the_session() {
+    let rig = Rig::new().await;
+    let bare = rig.host.publish(&TestRepo::sample(), "app");
+    rig.clone("s", "app").await;
+    rig.write("s", "a.txt", "a\n").await;
+    // The push is announced, not done, and cannot be withdrawn: the host answers nothing more.
+    rig.host.fail_times(On::ReceivePack, 1, Fault::CutBeforeHead);
+    rig.host.fail_times(On::PushAdvertisement, 1, pass());
+    rig.host.fail_times(On::PushAdvertisement, 1, Fault::status(503));
+    let body = rig.with_token("s", json!({"message": "Same"}));
+    let (first, second) = (JobId::new_now(), JobId::new_now());
+    rig.job_as(JobKind::CommitAndPush, body.clone(), Some((&first, 1)))
+        .await
+        .failed(ErrorCode::RemoteUnreachable);
+    assert!(rig.manifest("s").await.unwrap().intent.is_some());
+    // Another job makes the very same commit.
+    rig.job_as(JobKind::CommitAndPush, body, Some((&second, 1)))
+        .await
+        .completed();
+    rig.write("s", "b.txt", "b\n").await;
+    rig.commit("s", json!({})).await.completed();
+    assert_eq!(bare.log("main").len(), 4);
+    bare.fsck_strict();
+}
+
+/// The right answer.
+fn pass() -> Fault {
+    Fault::Trickle {
+        bytes: 1 << 20,
+        every: std::time::Duration::ZERO,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_moves_during_the_push_leaves_the_session_as_it_was() {
+    let rig = Rig::new().await;
+    let repo = TestRepo::sample();
+    repo.branch("other");
+    let bare = rig.host.publish(&repo, "app");
+    let theirs = bare.commit_behind_their_back("other", "theirs.txt", "theirs\n");
+    rig.clone("s", "app").await;
+    rig.write("s", "a.txt", "a\n").await;
+    let before = rig.manifest("s").await;
+    bare.install_hook(
+        "pre-receive",
+        "unset GIT_QUARANTINE_PATH GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES\n\
+         git update-ref refs/heads/main refs/heads/other",
+    );
+    rig.commit("s", json!({})).await.failed(ErrorCode::NotFastForward);
+    assert_eq!(rig.manifest("s").await, before);
+    assert_eq!(bare.rev_parse("main"), theirs);
+}
+
+/// Without a gateway nobody keeps two commits of one session apart: whoever loses says so, and nothing is there twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_commits_at_once_are_never_doubled_and_the_session_goes_on() {
+    let rig = Rig::new().await;
+    let bare = rig.host.publish(&TestRepo::sample(), "app");
+    rig.clone("s", "app").await;
+    for round in 0..8 {
+        rig.write("s", &format!("{round}.txt"), "x\n").await;
+        let body = json!({"message": format!("Round {round}")});
+        let (a, b) = tokio::join!(rig.commit("s", body.clone()), rig.commit("s", body.clone()));
+        for ran in [&a, &b].into_iter().filter(|ran| !ran.succeeded()) {
+            let told = ["\"session_conflict\"", "\"not_fast_forward\""];
+            assert!(told.iter().any(|code| ran.raw.contains(code)), "{}", ran.raw);
+        }
+        // The way that the errors name: pull, then commit again.
+        rig.clone("s", "app").await;
+        rig.commit("s", body).await.completed();
+        let commits = bare.log("main");
+        let subject = format!("Round {round}");
+        assert_eq!(
+            commits.iter().filter(|it| **it == subject).count(),
+            1,
+            "{commits:?}"
+        );
+    }
+    assert_eq!(bare.log("main").len(), 10);
+    bare.fsck_strict();
 }

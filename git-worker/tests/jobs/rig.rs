@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mayfly_git_worker::{GitLimits, GitWorker, GitWorkerConfig};
 use mayfly_http::{GuardedClient, HttpPolicy};
-use mayfly_naming::Namer;
+use mayfly_naming::{LlmConfig, Namer};
 use mayfly_protocol::{ErrorCode, Event, EventBody, Failure, JobId, JobKind, SessionId, Stage, TenantId};
 use mayfly_session::{Manifest, SessionStore};
 use mayfly_sse::{Decoded, Decoder};
@@ -23,6 +23,7 @@ pub(super) struct Rig {
     pub(super) storage: Arc<dyn ObjectStore>,
     pub(super) limits: GitLimits,
     pub(super) policy: HttpPolicy,
+    pub(super) llm: Option<LlmConfig>,
     storage_folder: TempDir,
 }
 
@@ -49,6 +50,7 @@ impl Rig {
                 allow_private: true,
                 ..HttpPolicy::default()
             },
+            llm: None,
             storage_folder,
         }
     }
@@ -63,7 +65,7 @@ impl Rig {
             config,
             Arc::clone(&self.storage),
             client.clone(),
-            Namer::new(client, None),
+            Namer::new(client, self.llm.clone()),
         )
     }
 

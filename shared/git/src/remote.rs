@@ -22,6 +22,9 @@ pub(crate) const AGENT: &str = concat!("agent=mayfly/", env!("CARGO_PKG_VERSION"
 /// The user name that goes with a bare token; GitHub, GitLab, Gitea and others take it.
 const TOKEN_USER: &str = "x-access-token";
 
+/// Shorter secrets are not looked for in words: they are parts of innocent ones.
+const MIN_HIDDEN_BYTES: usize = 4;
+
 /// How a request proves who it is from. It is held in memory only, and sent in the `Authorization` header only.
 #[derive(Debug, Clone)]
 pub enum Credential {
@@ -53,19 +56,30 @@ impl Credential {
         }
     }
 
+    /// The text without the credential, in case a remote repeats it in words that are going to be shown.
+    pub fn hide_in(&self, text: &str) -> String {
+        let (secret, encoded) = match self {
+            Self::Basic { user, password } => (password.expose_secret(), basic(user, password)),
+            Self::Bearer(token) => (token.expose_secret(), String::new()),
+        };
+        [encoded.as_str(), secret]
+            .iter()
+            .filter(|secret| secret.len() >= MIN_HIDDEN_BYTES)
+            .fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+    }
+
     /// The value of the `Authorization` header; `None` if it has characters that no header can carry.
     pub(crate) fn header(&self) -> Option<HeaderValue> {
         let text = match self {
-            Self::Basic { user, password } => {
-                format!(
-                    "Basic {}",
-                    BASE64.encode(format!("{user}:{}", password.expose_secret()))
-                )
-            }
+            Self::Basic { user, password } => format!("Basic {}", basic(user, password)),
             Self::Bearer(token) => format!("Bearer {}", token.expose_secret()),
         };
         HeaderValue::try_from(text).ok()
     }
+}
+
+fn basic(user: &str, password: &SecretString) -> String {
+    BASE64.encode(format!("{user}:{}", password.expose_secret()))
 }
 
 /// A repository on a git host, and the credential for it.
@@ -254,6 +268,20 @@ impl RemoteError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_that_repeat_a_credential_are_shown_without_it() {
+        for (token, words, shown) in [
+            ("ghp_x1", "ghp_x1, ghp_x1!", "***, ***!"),
+            ("user:pass:word", "user pass:word", "user ***"),
+            ("user:pass:word", "Basic dXNlcjpwYXNzOndvcmQ=", "Basic ***"),
+            ("Bearer abcd", "Bearer abcd", "Bearer ***"),
+            ("ab", "about", "about"),
+        ] {
+            let credential = Credential::from_token(&token.into());
+            assert_eq!(credential.hide_in(words), shown);
+        }
+    }
 
     #[test]
     fn tokens_are_read_as_callers_send_them() {

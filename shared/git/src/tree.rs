@@ -70,6 +70,10 @@ impl EntryRef<'_> {
     pub(crate) fn is_folder(&self) -> bool {
         canonical_mode(self.raw_mode) == FOLDER
     }
+
+    pub(crate) fn is_submodule(&self) -> bool {
+        canonical_mode(self.raw_mode) == SUBMODULE
+    }
 }
 
 /// A tree object ends in the middle of an entry, or has a mode that is no octal number.

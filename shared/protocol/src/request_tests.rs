@@ -62,6 +62,31 @@ fn each_wrong_field_is_named() {
         ),
         (
             CloneRepository,
+            r#"{"sessionId":7,"repoUrl":"https://h/r"}"#,
+            "sessionId",
+        ),
+        (
+            CloneRepository,
+            r#"{"sessionId":"s","repoUrl":"https://h/r","depth":-1}"#,
+            "depth",
+        ),
+        (
+            CommitAndPush,
+            r#"{"sessionId":"s","author":{"name":["x"],"email":"x"}}"#,
+            "author.name",
+        ),
+        (
+            CommitAndPush,
+            r#"{"sessionId":"s","author":{"name":{"\u001b":1}}}"#,
+            "author.name",
+        ),
+        (
+            CloneRepository,
+            r#"{"sessionId":"s","repoUrl":"https://h/r"} x"#,
+            "",
+        ),
+        (
+            CloneRepository,
             r#"{"sessionId":"s","sessionId":"s","repoUrl":"https://h/r"}"#,
             "sessionId",
         ),

@@ -49,22 +49,33 @@ impl SessionStore {
             session: session(),
             source,
         })?;
-        for (key, file) in [(&keys.pack, &files.pack), (&keys.index, &files.index)] {
-            match self
-                .storage
-                .put(key, file.clone().into(), Precondition::IfAbsent)
-                .await
-            {
-                Ok(_) | Err(StorageError::PreconditionFailed { .. }) => {}
-                Err(source) => {
-                    return Err(SaveError::Storage {
-                        session: session(),
-                        source,
-                    });
-                }
-            }
+        for (key, file, bytes) in [
+            (&keys.pack, &files.pack, files.pack_bytes),
+            (&keys.index, &files.index, files.index_bytes),
+        ] {
+            let put = self.put_once(key, file, bytes).await;
+            put.map_err(|source| SaveError::Storage {
+                session: session(),
+                source,
+            })?;
         }
         Ok(entry)
+    }
+
+    /// Uploads a file that never changes, unless it is there. That it is there is looked at, not taken from a lost race:
+    /// the winner may have died before its upload was whole, and a manifest must name nothing that is not there.
+    async fn put_once(&self, key: &Key, file: &Path, bytes: u64) -> Result<(), StorageError> {
+        let put = self
+            .storage
+            .put(key, file.to_owned().into(), Precondition::IfAbsent);
+        match put.await {
+            Ok(_) => Ok(()),
+            Err(lost @ StorageError::PreconditionFailed { .. }) => match self.storage.head(key).await? {
+                Some(stored) if stored == bytes => Ok(()),
+                _ => Err(lost),
+            },
+            Err(error) => Err(error),
+        }
     }
 
     /// Downloads the session's small packs (all but [`PackKind::Base`]) into a folder, and checks them.

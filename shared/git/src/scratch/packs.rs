@@ -42,9 +42,6 @@ impl Scratch {
         let tree = self.commit_tree(commit)?;
         let mut builder = self.builder()?;
         insert(&mut builder, commit, None)?;
-        if tree == TreeId::EMPTY_TREE {
-            self.keep(ObjectKind::Tree, b"")?;
-        }
         self.walk_trees(&tree, |id, path| insert(&mut builder, id, Some(path)))?;
         write_files(builder, into)
     }
@@ -74,7 +71,8 @@ impl Scratch {
         Ok(pack.to_vec())
     }
 
-    /// Trees below `tree`, itself included, that are not here, as far as they are named by trees that are.
+    /// Trees below `tree`, itself included, that are not here, as far as they are named by trees that are and can be read.
+    /// What is wrong with one that cannot is for [`Self::check_tree`] to say.
     pub fn missing_trees(&self, tree: &TreeId) -> Result<Vec<TreeId>, ScratchError> {
         let mut missing = Vec::new();
         let mut seen = HashSet::from([*tree]);
@@ -87,14 +85,35 @@ impl Scratch {
                 missing.push(id);
                 continue;
             }
-            self.each_entry(&id, |entry| {
+            let read = self.each_entry(&id, |entry| {
                 if entry.is_folder() && seen.insert(entry.id) {
                     open.push(entry.id);
                 }
                 Ok(())
-            })?;
+            });
+            match read {
+                Ok(()) | Err(ScratchError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
             self.check_object_count(seen.len())?;
         }
+        Ok(missing)
+    }
+
+    /// A file or link of the tree that is not here; submodules are not looked for.
+    pub fn first_missing_file(&self, tree: &TreeId) -> Result<Option<ObjectId>, ScratchError> {
+        let mut missing = None;
+        self.walk_trees(tree, |id, _| {
+            if missing.is_some() {
+                return Ok(());
+            }
+            self.each_entry(id, |entry| {
+                if !entry.is_folder() && !entry.is_submodule() && !self.has(&entry.id) {
+                    missing.get_or_insert(entry.id);
+                }
+                Ok(())
+            })
+        })?;
         Ok(missing)
     }
 
@@ -107,6 +126,10 @@ impl Scratch {
         let mut seen = HashSet::from([*tree]);
         let mut open = vec![(*tree, BString::default())];
         while let Some((id, path)) = open.pop() {
+            if id == TreeId::EMPTY_TREE {
+                // Git knows it everywhere, and need not send it.
+                self.keep(ObjectKind::Tree, b"")?;
+            }
             visit(&id, &path)?;
             self.each_entry(&id, |entry| {
                 if entry.is_folder() && seen.insert(entry.id) {

@@ -8,16 +8,31 @@ use crate::limits;
 
 /// Reads JSON; serde's own words name the field and the place, and never the value of a secret.
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, InvalidRequest> {
-    serde_json::from_slice(body).map_err(|error| {
-        let kind = match error.classify() {
-            serde_json::error::Category::Data => "does not fit the request",
-            _ => "is not JSON",
-        };
-        InvalidRequest::new(
-            named_field(&error).unwrap_or_default(),
-            format!("{kind} (line {}, column {})", error.line(), error.column()),
-        )
-    })
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        refused(error.inner(), Some(path))
+    })?;
+    json.end().map_err(|error| refused(&error, None))?;
+    Ok(value)
+}
+
+fn refused(error: &serde_json::Error, path: Option<String>) -> InvalidRequest {
+    let is_data = error.classify() == serde_json::error::Category::Data;
+    let kind = if is_data {
+        "does not fit the request"
+    } else {
+        "is not JSON"
+    };
+    let field = named_field(error).or(path.filter(|path| is_data && is_plain_path(path)));
+    let reason = format!("{kind} (line {}, column {})", error.line(), error.column());
+    InvalidRequest::new(field.unwrap_or_default(), reason)
+}
+
+/// Whether the place of an error may be shown: `depth`, `author.name`, `files[2].path`. The body as a whole is `.`.
+fn is_plain_path(path: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '[' | ']');
+    path.len() <= 64 && path.starts_with(|c: char| c.is_ascii_alphabetic()) && path.chars().all(is_plain)
 }
 
 /// The field that serde names between backquotes, when it is one of a missing, unknown or doubled field.

@@ -65,6 +65,8 @@ pub enum Fault {
     CutAfter(u64),
     /// Has git do all of it, and then closes the connection in place of the answer.
     LoseAnswer,
+    /// Has git do all of it, and then answers this status in place of git's answer, as a proxy does that lost patience.
+    LoseAnswerTo(u16),
     /// Sends the answer in pieces.
     Trickle {
         /// Bytes of a piece.

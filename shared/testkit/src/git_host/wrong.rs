@@ -56,6 +56,10 @@ async fn answer(fault: Option<Fault>, mut request: Request, next: Next) -> Optio
             drain(next.run(request).await).await;
             return None;
         }
+        Fault::LoseAnswerTo(status) => {
+            drain(next.run(request).await).await;
+            scripted(status, &[], Vec::new())
+        }
         Fault::ProtocolV0 => {
             request.headers_mut().remove("git-protocol");
             next.run(request).await
