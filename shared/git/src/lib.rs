@@ -5,11 +5,13 @@
 //! This crate must not know sessions, jobs, events or storage.
 
 pub mod apply;
+pub mod checkout;
 mod delta;
 pub mod diff;
 pub mod fetch;
 pub mod identity;
 mod inflate;
+mod local_packs;
 pub mod merge;
 pub mod object;
 pub mod pack;

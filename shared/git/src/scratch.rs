@@ -26,7 +26,7 @@ pub use commit::CommitInfo;
 pub use limits::ScratchLimits;
 
 use crate::object::to_oid;
-use crate::tree::{self, EntryRef};
+use crate::tree::{self, EntryRef, MalformedTree};
 
 /// The repository half's one repository. It can be sent to another thread, and used by one at a time.
 pub struct Scratch {
@@ -119,6 +119,9 @@ pub enum ScratchError {
     /// A commit message has a NUL, at which some programs would stop reading.
     #[error("the commit message has a NUL character; leave it out")]
     Message,
+    /// The caller's token was cancelled.
+    #[error("the work was cancelled")]
+    Cancelled,
 }
 
 impl ScratchError {
@@ -132,11 +135,19 @@ impl ScratchError {
             Self::TooLarge { .. } => ErrorCode::ObjectTooLarge,
             Self::Full { .. } | Self::TooMany { .. } => ErrorCode::ChangesTooLarge,
             Self::Signature(_) | Self::Message => ErrorCode::InvalidRequest,
+            Self::Cancelled => ErrorCode::Cancelled,
+        }
+    }
+
+    pub(crate) fn malformed(tree: &TreeId, malformed: MalformedTree) -> Self {
+        Self::Damaged {
+            id: *tree,
+            reason: malformed.to_string(),
         }
     }
 }
 
-fn disk_code(error: &std::io::Error) -> ErrorCode {
+pub(crate) fn disk_code(error: &std::io::Error) -> ErrorCode {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorCode::DiskFull,
         _ => ErrorCode::Internal,
@@ -258,10 +269,7 @@ impl Scratch {
     ) -> Result<(), ScratchError> {
         let object = self.read(tree, ObjectKind::Tree)?;
         for entry in tree::entries(object.data()) {
-            let entry = entry.map_err(|malformed| ScratchError::Damaged {
-                id: *tree,
-                reason: malformed.to_string(),
-            })?;
+            let entry = entry.map_err(|malformed| ScratchError::malformed(tree, malformed))?;
             visit(entry)?;
         }
         Ok(())

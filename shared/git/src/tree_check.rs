@@ -171,8 +171,21 @@ struct Frame {
     name_bytes: usize,
 }
 
+/// Where trees are read from.
+pub(crate) trait TreeSource {
+    /// The bytes of a tree whose content is what its id says.
+    fn tree(&self, id: &TreeId, max_bytes: u64) -> Result<Vec<u8>, ScratchError>;
+}
+
+impl TreeSource for Scratch {
+    fn tree(&self, id: &TreeId, max_bytes: u64) -> Result<Vec<u8>, ScratchError> {
+        let object = self.read_bounded(id, ObjectKind::Tree, max_bytes)?;
+        Ok(object.data().to_vec())
+    }
+}
+
 struct Check<'a> {
-    scratch: &'a Scratch,
+    source: &'a dyn TreeSource,
     limits: &'a TreeLimits,
     known: HashMap<TreeId, Summary>,
     /// From the root to the tree that is being looked at.
@@ -188,16 +201,25 @@ impl Scratch {
     /// Zero-padded modes and the group-writable 100664 of old history are tolerated; everything else that `git fsck` calls
     /// an error is one. Files and submodules are not looked at, and need not be here.
     pub fn check_tree(&self, tree: &TreeId, limits: &TreeLimits) -> Result<TreeStats, TreeCheckError> {
-        let check = Check {
-            scratch: self,
-            limits,
-            known: HashMap::new(),
-            frames: Vec::new(),
-            path: BString::default(),
-            read_entries: 0,
-        };
-        check.run(tree)
+        check(self, tree, limits)
     }
+}
+
+/// As [`Scratch::check_tree`], for trees that are kept elsewhere.
+pub(crate) fn check(
+    source: &dyn TreeSource,
+    tree: &TreeId,
+    limits: &TreeLimits,
+) -> Result<TreeStats, TreeCheckError> {
+    let check = Check {
+        source,
+        limits,
+        known: HashMap::new(),
+        frames: Vec::new(),
+        path: BString::default(),
+        read_entries: 0,
+    };
+    check.run(tree)
 }
 
 impl Check<'_> {
@@ -236,9 +258,9 @@ impl Check<'_> {
     /// Reads a tree and looks at its entries.
     fn open(&mut self, id: &TreeId) -> Result<(), TreeCheckError> {
         let max = self.limits.max_tree_bytes;
-        let object = self.scratch.read_bounded(id, ObjectKind::Tree, max);
-        let object = object.map_err(|error| self.read_error(error))?;
-        let scanned = scan(object.data(), &self.path)?;
+        let bytes = self.source.tree(id, max);
+        let bytes = bytes.map_err(|error| self.read_error(error))?;
+        let scanned = scan(&bytes, &self.path)?;
         self.read_entries += scanned.entries;
         if scanned.entries > self.limits.max_tree_entries {
             return Err(self.too_large("entries in one folder", self.limits.max_tree_entries));

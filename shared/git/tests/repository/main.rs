@@ -1,6 +1,10 @@
 //! The repository half against the git program: the same trees, ids and packs, and hostile input.
 
 #[cfg(test)]
+mod checkout;
+#[cfg(test)]
+mod checkout_refused;
+#[cfg(test)]
 mod diffs;
 #[cfg(test)]
 mod files;
