@@ -142,6 +142,8 @@ async fn outcome(
     let connection = look_again(worker, remote, context).await;
     let tip = connection.map(|it| it.refs().branch(&intent.branch));
     match tip {
+        // A new branch that was refused to us, and stands at our commit, is another job's: many branch off one commit.
+        _ if is_refused && intent.expected.is_none() => Outcome::NotDone,
         Some(tip) if tip == Some(intent.commit) => Outcome::Done,
         _ if is_refused => Outcome::NotDone,
         // A remote that was left before its answer may still be at it.

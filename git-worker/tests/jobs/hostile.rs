@@ -122,7 +122,18 @@ async fn refused(forge: &mut Forge, tree: ObjectId, code: ErrorCode, what: &str)
     assert!(!failure.succeeded(), "{what}");
     failure.failed(code);
     assert!(rig.manifest("s").await.is_none(), "{what}");
-    assert!(rig.storage.list("").await.unwrap().is_empty(), "{what}: stored");
+    holds_no_objects(&rig).await;
+}
+
+/// Nothing of a repository is stored; that there was a job may be.
+async fn holds_no_objects(rig: &Rig) {
+    for object in rig.storage.list("").await.unwrap() {
+        let key = object.key.to_string();
+        assert!(
+            !key.contains("/sessions/") && !key.contains("/repositories/"),
+            "{key}"
+        );
+    }
 }
 
 /// `levels` folders in each other.
@@ -398,7 +409,7 @@ async fn transfers_that_break_or_stand_still_make_no_session() {
         rig.host.fail(On::UploadPack, fault);
         let body = rig.clone_body("s", "app");
         rig.job(JobKind::CloneRepository, body).await.failed(code);
-        assert!(rig.storage.list("").await.unwrap().is_empty());
+        holds_no_objects(&rig).await;
     }
     rig.host.behave();
     rig.clone("s", "app").await;
