@@ -16,4 +16,5 @@ mod jobs {
     mod pull;
     mod rig;
     mod storage_faults;
+    mod tls;
 }
