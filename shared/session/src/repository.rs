@@ -63,6 +63,10 @@ impl KnownRepository {
         self.tips.values().find(|tip| tip.commit == commit)
     }
 
+    fn is_worth_it(&self) -> bool {
+        self.packs.len() < MAX_PACKS
+    }
+
     /// Learns what a session holds after a clone or pull of one of its branches.
     fn learn(&mut self, full_ref: String, tip: KnownTip, packs: &[PackEntry]) {
         let added = packs.iter().filter(|pack| !self.packs.contains(pack)).count();
@@ -80,9 +84,13 @@ impl KnownRepository {
 }
 
 impl SessionStore {
-    /// What is known of the repository; a document that cannot be read counts as none.
+    /// What is known of the repository; a document that cannot be read counts as none, and so does one whose packs have become so many
+    /// that a new clone is better.
     pub async fn known_repository(&self, url: &RepoUrl) -> Option<KnownRepository> {
-        self.read_known(url).await.map(|(known, _)| known)
+        self.read_known(url)
+            .await
+            .map(|(known, _)| known)
+            .filter(KnownRepository::is_worth_it)
     }
 
     async fn read_known(&self, url: &RepoUrl) -> Option<(KnownRepository, Version)> {
@@ -189,12 +197,20 @@ mod tests {
     #[test]
     fn the_list_of_packs_is_bounded_and_never_loses_what_a_tip_needs() {
         let mut known = KnownRepository::new("https://host/o/r".into());
-        for number in 0..100 {
-            let packs = [pack(200), pack(number)];
+        let mut begun_anew = 0;
+        for number in 0..200 {
+            // As a clone does: it lists what is known and what it fetched, or everything in one pack.
+            let mut packs = vec![pack(number)];
+            if known.is_worth_it() {
+                packs.extend(known.packs.clone());
+            } else {
+                begun_anew += 1;
+            }
             known.learn("refs/heads/main".into(), tip(number), &packs);
             assert!(known.packs.len() <= MAX_PACKS);
             assert!(packs.iter().all(|pack| known.packs.contains(pack)));
             assert_eq!(known.tip(tip(number).commit), Some(&tip(number)));
         }
+        assert!(begun_anew > 1);
     }
 }
