@@ -150,9 +150,11 @@ pub mod timestamp {
         time.to_offset(UtcOffset::UTC).format(layout).unwrap_or_default()
     }
 
-    /// Reads any RFC 3339 time.
+    /// Reads any RFC 3339 time, in UTC; none where UTC has no four digits for its year.
     pub fn parse(text: &str) -> Option<OffsetDateTime> {
-        OffsetDateTime::parse(text, &Rfc3339).ok()
+        let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        let utc = time.checked_to_offset(UtcOffset::UTC)?;
+        (0..=9999).contains(&utc.year()).then_some(utc)
     }
 
     /// For `#[serde(with = …)]`.
@@ -206,5 +208,21 @@ mod tests {
             let text = serde_json::to_string(&event).unwrap();
             assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
         }
+    }
+
+    #[test]
+    fn times_at_the_ends_of_the_calendar_are_read_or_refused() {
+        for bad in [
+            "9999-12-31T23:59:59-23:59",
+            "0000-01-01T00:00:00+23:59",
+            "2026-13-01T00:00:00Z",
+            "",
+        ] {
+            assert_eq!(timestamp::parse(bad), None, "{bad}");
+        }
+        let east = timestamp::parse("2026-01-02T03:04:05.678+01:00").unwrap();
+        assert_eq!(timestamp::format(east), "2026-01-02T02:04:05.678Z");
+        let last = timestamp::parse("9999-12-31T23:59:59.999Z").unwrap();
+        assert_eq!(timestamp::format(last), "9999-12-31T23:59:59.999Z");
     }
 }

@@ -163,7 +163,9 @@ impl SessionStore {
         if known == before {
             return Ok(());
         }
-        let body = serde_json::to_vec_pretty(&known).unwrap_or_default();
+        let Ok(body) = serde_json::to_vec_pretty(&known) else {
+            return Ok(());
+        };
         self.storage.put(&key, body.into(), precondition).await.map(drop)
     }
 }

@@ -105,6 +105,15 @@ pub enum SaveError {
         #[source]
         source: InvalidKey,
     },
+    /// The manifest makes no JSON; the stored one is as it was.
+    #[error("the manifest of session `{session}` could not be written down")]
+    Encode {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A pack is not named by a checksum.
     #[error("a pack of session `{session}` is not named by its checksum")]
     PackName {
@@ -135,7 +144,7 @@ impl SaveError {
             Self::Conflict { .. } => ErrorCode::SessionConflict,
             Self::TooLarge { .. } => ErrorCode::ChangesTooLarge,
             Self::Storage { source, .. } => storage_code(source),
-            Self::Key { .. } | Self::PackName { .. } => ErrorCode::Internal,
+            Self::Key { .. } | Self::Encode { .. } | Self::PackName { .. } => ErrorCode::Internal,
         }
     }
 }
@@ -236,7 +245,10 @@ impl SessionStore {
 
 fn encode(manifest: &Manifest) -> Result<Vec<u8>, SaveError> {
     let session = || manifest.session_id.clone();
-    let body = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+    let body = serde_json::to_vec_pretty(manifest).map_err(|source| SaveError::Encode {
+        session: session(),
+        source,
+    })?;
     let bytes = body.len() as u64;
     if bytes > MAX_MANIFEST_BYTES {
         Err(SaveError::TooLarge {
