@@ -4,6 +4,7 @@
 //! their wire format.
 
 pub mod canary;
+pub mod chaos_proxy;
 pub mod git;
 pub mod git_host;
 pub mod https;
