@@ -78,5 +78,11 @@ install_node_tools() {
     say "node: installed ${packages[*]} ($folder)"
 }
 
+# The benches archive workspaces as others would: with tar and zstd.
+install_archivers() {
+    command -v zstd >/dev/null || apt_install 'zstd' zstd
+}
+
 install_python_tools
 install_node_tools
+install_archivers

@@ -1,9 +1,18 @@
 //! `mayfly bench`: measures Mayfly against what one would use instead, in alternation in one run.
 
-mod alternate;
+mod figures;
+mod git;
+mod made;
 mod measure;
+mod naive;
+mod object;
+mod ours;
+mod place;
+mod process;
+mod report;
+mod run;
 mod sessions;
-mod table;
+mod text_files;
 
 use clap::{Args, Subcommand};
 
@@ -17,15 +26,19 @@ pub(crate) struct BenchArgs {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Jobs of one session, against the git CLI and an archive of the whole workspace.
-    Sessions(sessions::SessionsArgs),
+    Sessions(Box<sessions::SessionsArgs>),
     /// Run one command, and print what it used, as JSON, on standard error's last line.
     #[command(hide = true)]
     Measure(measure::MeasureArgs),
+    /// Move a file to or from a storage.
+    #[command(hide = true)]
+    Object(object::ObjectArgs),
 }
 
 pub(crate) async fn command(args: BenchArgs) -> anyhow::Result<()> {
     match args.what {
-        What::Sessions(args) => sessions::command(args).await,
+        What::Sessions(args) => sessions::command(*args).await,
         What::Measure(args) => measure::command(&args),
+        What::Object(args) => object::command(args).await,
     }
 }

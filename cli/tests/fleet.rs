@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where its preparation fails")]
 
 mod fleet {
+    mod bench;
     mod cancelling;
     mod clients;
     mod interrupted;

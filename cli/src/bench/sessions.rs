@@ -1,135 +1,148 @@
 //! `mayfly bench sessions`: our jobs against the naive design, which clones with the git CLI and moves an archive of the whole
-//! workspace to the storage and back with every job.
+//! workspace out of the storage and back with every job.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::Args;
-use mayfly_git_server::{Access, GitServer, GitServerConfig, Permission};
-use mayfly_protocol::SecretString;
+use clap::{Args, ValueEnum};
+use mayfly_storage::StorageUrl;
 
-use super::alternate::{Naive, Ours, Place, SESSION};
-use super::table::{self, Row};
+use super::figures::{Figures, Side};
+use super::made::Size;
+use super::place::{Origin, Place, Storage};
+use super::report::{Measured, Report};
+use super::run;
+use crate::args::StorageArgs;
 
 /// What is measured, and how often.
 #[derive(Debug, Args)]
 pub(crate) struct SessionsArgs {
-    /// A git repository, bare or not; it is copied first.
+    #[command(flatten)]
+    origin: OriginArgs,
+    /// Where both sides keep sessions: `file:///folder` or `s3://bucket/prefix`, in a place of its own below it that is removed at the end;
+    /// a folder in TMP_DIR by default.
     #[arg(long)]
-    repository: PathBuf,
-    /// Alternating runs of both sides.
+    storage_url: Option<StorageUrl>,
+    #[command(flatten)]
+    storage: StorageArgs,
+    /// What is measured beside our jobs, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "git,bare,tar,zstd")]
+    against: Vec<Rival>,
+    /// Alternating runs of all sides.
     #[arg(long, default_value = "7")]
     runs: std::num::NonZeroU32,
-    /// Files that each commit changes.
+    /// Files that are changed.
     #[arg(long, default_value = "5")]
     files: std::num::NonZeroUsize,
     /// Folder for everything that is made; all of it is removed at the end.
     #[arg(long, env = "TMP_DIR", default_value = "/tmp")]
     tmp_dir: PathBuf,
-    /// File that every run's figures are written to, as JSON.
+    /// File that all figures are written to, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+/// The repositories; one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct OriginArgs {
+    /// A git repository, bare or not; it is copied first.
+    #[arg(long)]
+    repository: Option<PathBuf>,
+    /// Make a repository with so many bytes of packs, such as `10MB`, `100MB` or `1GB`.
+    #[arg(long)]
+    make_repository: Option<Size>,
+    /// Make repositories of several sizes, and tell how the cost of each job grows with them.
+    #[arg(long, value_delimiter = ',')]
+    sweep: Vec<Size>,
+}
+
+impl OriginArgs {
+    fn origins(&self) -> Vec<Origin> {
+        let path = self.repository.iter().cloned().map(Origin::Path);
+        let mut sizes: Vec<Size> = self
+            .make_repository
+            .into_iter()
+            .chain(self.sweep.clone())
+            .collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        path.chain(sizes.into_iter().map(Origin::Made)).collect()
+    }
+}
+
+/// What our jobs are measured against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Rival {
+    /// `git clone`.
+    Git,
+    /// `git clone --bare`.
+    Bare,
+    /// The git CLI with a plain tar.
+    Tar,
+    /// The git CLI with a tar in `zstd -3`.
+    Zstd,
+    /// Nothing.
+    None,
+}
+
+impl Rival {
+    fn side(self) -> Option<Side> {
+        match self {
+            Self::Git => Some(Side::GitClone),
+            Self::Bare => Some(Side::GitCloneBare),
+            Self::Tar => Some(Side::Tar),
+            Self::Zstd => Some(Side::TarZstd),
+            Self::None => None,
+        }
+    }
 }
 
 pub(crate) async fn command(args: SessionsArgs) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("mayfly-bench-")
-        .tempdir_in(&args.tmp_dir)?;
-    let (place, host) = prepare(&args, folder.path()).await?;
-    let mut rows = STEPS.map(|step| Row {
-        step: step.to_owned(),
-        ..Row::default()
-    });
-    for run in 0..args.runs.get() {
-        tracing::info!(run, "measuring");
-        measure(&place, run, &mut rows).await?;
-    }
-    host.shutdown().await;
-    table::print(&rows)?;
+        .tempdir_in(&args.tmp_dir)
+        .with_context(|| format!("no folder can be made in {}", args.tmp_dir.display()))?;
+    let url = match &args.storage_url {
+        Some(url) => url.clone(),
+        None => StorageUrl::directory(&folder.path().canonicalize()?)?,
+    };
+    let storage = Storage::below(&url, args.storage.clone())?;
+    let measured = Box::pin(measure(&args, folder.path(), &storage)).await;
+    let removed = storage.remove(None).await;
+    let report = Report::new(storage.kind(), args.runs.get(), args.files.get(), measured?);
+    report.print()?;
     if let Some(file) = &args.json {
-        serde_json::to_writer_pretty(std::fs::File::create(file)?, &rows)?;
+        let file =
+            std::fs::File::create(file).with_context(|| format!("{} cannot be written", file.display()))?;
+        serde_json::to_writer_pretty(file, &report)?;
     }
-    Ok(())
+    removed.context("what the bench stored could not be removed")
 }
 
-/// What is compared; both sides do each step in every run, one after the other.
-const STEPS: [&str; 5] = [
-    "clone of an unknown repository, against git clone",
-    "the same, against git clone --bare",
-    "clone of a known repository, against git clone",
-    "create branch, against tar",
-    "commit and push, against tar",
-];
-
-async fn measure(place: &Place, run: u32, rows: &mut [Row; 5]) -> anyhow::Result<()> {
-    let (ours, naive) = (Ours::new(place, run)?, Naive::new(place, run)?);
-    let unknown = ours.clone_repository(SESSION).await?;
-    let git_clone = naive.clone_repository()?;
-    rows[0].push(unknown, git_clone);
-    rows[1].push(unknown, naive.clone_bare()?);
-    rows[2].push(ours.clone_repository("second").await?, git_clone);
-    naive.archive()?;
-    rows[3].push(ours.create_branch().await?, naive.create_branch()?);
-    rows[4].push(ours.commit().await?, naive.commit()?);
-    ours.remove()?;
-    naive.remove()
-}
-
-/// Copies the repository below a git host, and starts that.
-async fn prepare(args: &SessionsArgs, folder: &Path) -> anyhow::Result<(Place, GitServer)> {
-    let token = uuid::Uuid::new_v4().to_string();
-    let access = Access {
-        token: SecretString::from(token.clone()),
-        user: "bench".to_owned(),
-        permission: Permission::Write,
-    };
-    let root = folder.join("host");
-    let config = GitServerConfig {
-        root: root.clone(),
-        tokens: vec![access],
-        anonymous: Permission::None,
-    };
-    let (from, bare) = (args.repository.clone(), root.join("repository.git"));
-    let (copy, files) = (bare.clone(), args.files.get());
-    let (branch, paths) =
-        mayfly_telemetry::task::blocking(move || copy_repository(&from, &copy, files)).await?;
-    let host = GitServer::start(config).await?;
-    let url = host.url("repository");
-    Ok((
-        Place {
-            folder: folder.to_owned(),
-            url,
-            token,
-            branch,
-            paths,
-        },
-        host,
-    ))
-}
-
-/// Copies a repository, and picks the files that the commits change: evenly spread over the tree.
-fn copy_repository(from: &Path, bare: &Path, files: usize) -> anyhow::Result<(String, Vec<String>)> {
-    let git = |args: &[&str]| super::alternate::git_output(bare, args);
-    std::fs::create_dir_all(bare)?;
-    let from = from
-        .canonicalize()
-        .with_context(|| format!("{} is no repository", from.display()))?;
-    let from = from.to_str().context("the path of the repository is not UTF-8")?;
-    git(&["clone", "--quiet", "--mirror", "--no-hardlinks", from, "."])?;
-    git(&["config", "http.receivepack", "true"])?;
-    git(&["config", "receive.autogc", "false"])?;
-    let branch = git(&["symbolic-ref", "--short", "HEAD"])?;
-    let listing = git(&["ls-tree", "-r", "--name-only", &branch])?;
-    let sources: Vec<&str> = listing
-        .lines()
-        .filter(|path| path.ends_with(".rs") || path.ends_with(".c"))
-        .collect();
-    let step = (sources.len() / files).max(1);
-    let paths = sources
-        .iter()
-        .step_by(step)
-        .take(files)
-        .map(|path| (*path).to_owned())
-        .collect();
-    Ok((branch, paths))
+/// Measures all repositories in turn, run by run.
+async fn measure(args: &SessionsArgs, folder: &Path, storage: &Storage) -> anyhow::Result<Vec<Measured>> {
+    let sides: Vec<Side> = args.against.iter().filter_map(|rival| rival.side()).collect();
+    let mut places = Vec::new();
+    for (number, origin) in args.origin.origins().into_iter().enumerate() {
+        tracing::info!(repository = %origin, "preparing");
+        let folder = folder.join(format!("repository-{number}"));
+        let place = Place::prepare(folder, origin, args.files.get(), storage.clone()).await?;
+        places.push((place, Figures::default()));
+    }
+    for number in 0..args.runs.get() {
+        for (place, figures) in &mut places {
+            tracing::info!(run = number + 1, of = args.runs, repository = %place.description.name, "measuring");
+            Box::pin(run::run(place, number, &sides, figures)).await?;
+        }
+    }
+    let mut measured = Vec::new();
+    for (place, figures) in places {
+        measured.push(Measured {
+            repository: place.description.clone(),
+            figures,
+        });
+        place.close().await?;
+    }
+    Ok(measured)
 }

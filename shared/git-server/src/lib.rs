@@ -12,9 +12,11 @@ mod repository;
 mod route;
 mod router;
 mod server;
+mod traffic;
 
 pub use config::{Access, GitServerConfig, Limits, Permission};
 pub use name::{InvalidRepositoryName, RepositoryName};
 pub use repository::{InitError, init_bare};
 pub use router::{router, router_with};
 pub use server::{GitServer, StartError};
+pub use traffic::Traffic;

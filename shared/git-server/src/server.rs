@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use crate::config::{GitServerConfig, Limits};
 use crate::router::router_with;
+use crate::traffic::{Counted, Counters, Traffic};
 
 /// Between two tries to accept while the process is short of something, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -37,6 +38,7 @@ pub struct GitServer {
     addr: SocketAddr,
     stop: CancellationToken,
     tasks: TaskTracker,
+    traffic: Arc<Counters>,
 }
 
 impl GitServer {
@@ -55,14 +57,15 @@ impl GitServer {
             addr,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            traffic: Arc::default(),
         };
-        let accepting = accept(
-            listener,
-            router_with(config, limits),
+        let serving = Serving {
+            router: router_with(config, limits),
             limits,
-            server.stop.clone(),
-            server.tasks.clone(),
-        );
+            stop: server.stop.clone(),
+            traffic: server.traffic.clone(),
+        };
+        let accepting = accept(listener, serving, server.tasks.clone());
         task::spawn(&server.tasks, accepting);
         Ok(server)
     }
@@ -76,6 +79,11 @@ impl GitServer {
     pub fn url(&self, name: &str) -> String {
         let name = name.strip_suffix(".git").unwrap_or(name);
         format!("http://{}/{name}.git", self.addr)
+    }
+
+    /// The bytes of all connections so far, counted where they are read and written.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic.now()
     }
 
     /// Closes all connections, ends every git that runs, and waits until that is done.
@@ -92,47 +100,45 @@ impl Drop for GitServer {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
+/// What every connection is served with.
+#[derive(Clone)]
+struct Serving {
     router: Router,
     limits: Limits,
     stop: CancellationToken,
-    tasks: TaskTracker,
-) {
-    let seats = Arc::new(Semaphore::new(limits.connections));
+    traffic: Arc<Counters>,
+}
+
+async fn accept(listener: TcpListener, serving: Serving, tasks: TaskTracker) {
+    let seats = Arc::new(Semaphore::new(serving.limits.connections));
     let next = async || {
         let seat = seats.clone().acquire_owned().await.map_err(io::Error::other)?;
         let (stream, _peer) = listener.accept().await?;
         Ok::<_, io::Error>((stream, seat))
     };
-    while let Some(accepted) = stop.run_until_cancelled(next()).await {
+    while let Some(accepted) = serving.stop.run_until_cancelled(next()).await {
         match accepted {
             Ok((stream, seat)) => {
-                let connection = serve(stream, router.clone(), limits, stop.clone(), seat);
-                task::spawn(&tasks, connection);
+                task::spawn(&tasks, serve(stream, serving.clone(), seat));
             }
             Err(error) => {
                 warn!(error = %error, "a connection could not be accepted");
-                stop.run_until_cancelled(tokio::time::sleep(ACCEPT_PAUSE)).await;
+                let pause = tokio::time::sleep(ACCEPT_PAUSE);
+                serving.stop.run_until_cancelled(pause).await;
             }
         }
     }
 }
 
 /// Serves one connection; dropping it half-way drops the answer, and with that the git behind it.
-async fn serve(
-    stream: TcpStream,
-    router: Router,
-    limits: Limits,
-    stop: CancellationToken,
-    _seat: OwnedSemaphorePermit,
-) {
+async fn serve(stream: TcpStream, serving: Serving, _seat: OwnedSemaphorePermit) {
+    let stream = TokioIo::new(Counted::new(stream, serving.traffic));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.request_head_timeout)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let bounded = timeout(limits.connection_timeout, connection);
-    match stop.run_until_cancelled(bounded).await {
+        .header_read_timeout(serving.limits.request_head_timeout)
+        .serve_connection(stream, TowerToHyperService::new(serving.router));
+    let bounded = timeout(serving.limits.connection_timeout, connection);
+    match serving.stop.run_until_cancelled(bounded).await {
         Some(Ok(Err(error))) => debug!(error = %error, "a connection ended early"),
         Some(Err(_)) => warn!("a connection lasted too long and was closed"),
         Some(Ok(Ok(()))) | None => {}

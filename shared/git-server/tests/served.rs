@@ -164,8 +164,15 @@ async fn large_packs_go_both_ways() {
     ok(git(&work, &["add", "."]).await);
     ok(git(&work, &["commit", "-q", "-m", "noise"]).await);
     ok(git(&work, &["push", "-q", &host.url("writer"), "trunk"]).await);
+    let pushed = host.server.traffic();
     ok(git(host.folder.path(), &["clone", "-q", &host.url("writer"), "copy"]).await);
     assert!(std::fs::read(host.folder.path().join("copy/noise")).unwrap() == noise);
+    let size = noise.len() as u64;
+    let moved = |bytes: u64| (size..size + size / 50).contains(&bytes);
+    assert!(moved(pushed.received) && pushed.sent < size / 50, "{pushed:?}");
+    let all = host.server.traffic();
+    assert!(moved(all.sent - pushed.sent), "{all:?}");
+    assert!(all.received - pushed.received < size / 50, "{all:?}");
 }
 
 #[tokio::test]
