@@ -19,8 +19,6 @@ pub(crate) struct Wanted {
     pub(crate) branch: Option<BranchName>,
     pub(crate) commit: Option<CommitId>,
     pub(crate) depth: Option<NonZeroU32>,
-    /// What other sessions know of the repository: its packs are listed in the manifest.
-    pub(crate) known: Option<KnownRepository>,
 }
 
 /// What came of it.
@@ -52,6 +50,9 @@ pub(crate) struct Commit {
 
 /// Fetches a branch. The manifest then lists what came, the remote's branch and the shallow boundary; its head, trees and
 /// worktree stay as they are. The workspace gets the session's small packs if there is anything to compare with them.
+///
+/// What the tenant's other sessions brought of the repository need not come again: its packs are listed too. The remote is asked
+/// with the caller's token before any of that is used, and what the session then stands on is reached from a ref that it showed.
 pub(crate) async fn receive(
     worker: &GitWorker,
     workspace: &Workspace,
@@ -61,11 +62,21 @@ pub(crate) async fn receive(
     (context, stage): (&JobContext, Stage),
 ) -> Result<Received, JobError> {
     let folder = workspace.subfolder("fetch").await?;
+    let known = known_besides(sessions, manifest, &wanted).await;
+    let mut have = manifest.known_tips();
+    have.extend(
+        known
+            .iter()
+            .flat_map(|known| known.tips.values())
+            .map(|tip| tip.commit),
+    );
+    have.sort_unstable();
+    have.dedup();
     let request = FetchRequest {
         branch: wanted.branch.clone(),
         commit: wanted.commit,
         depth: wanted.depth,
-        have: manifest.known_tips(),
+        have,
         shallow: manifest.shallow.clone(),
     };
     let (client, limits) = (&worker.client, &worker.config.limits.transfer);
@@ -80,24 +91,8 @@ pub(crate) async fn receive(
         &context.cancel,
     )
     .await?;
-    let known = wanted.known.as_ref();
-    let tip = match fetched.tip {
-        None => Tip::Unborn,
-        Some(commit) if manifest.head == Some(commit) => Tip::Head,
-        Some(commit) => match known
-            .and_then(|known| known.tip(commit))
-            .filter(|_| fetched.pack.is_none())
-        {
-            Some(tip) => Tip::Other(Commit {
-                id: commit,
-                tree: tip.tree,
-                trees: tip.trees.clone(),
-            }),
-            None => {
-                Tip::Other(take_in(worker, workspace, sessions, manifest, (&fetched, commit), known).await?)
-            }
-        },
-    };
+    let site = (worker, workspace, sessions);
+    let tip = find_tip(site, manifest, &fetched, known.as_ref()).await?;
     if let Some(pack) = &fetched.pack {
         let entry = sessions.upload_pack(manifest, pack, PackKind::Base).await?;
         manifest.add_pack(entry);
@@ -111,7 +106,64 @@ pub(crate) async fn receive(
     })
 }
 
-/// Checks the trees of a commit, and uploads a small pack of the commit and its trees.
+/// Where the session may stand now; what other sessions know is listed where it is needed for that.
+async fn find_tip(
+    (worker, workspace, sessions): (&GitWorker, &Workspace, &SessionStore),
+    manifest: &mut Manifest,
+    fetched: &Fetched,
+    known: Option<&KnownRepository>,
+) -> Result<Tip, JobError> {
+    let commit = match fetched.tip {
+        None => return Ok(Tip::Unborn),
+        Some(commit) if manifest.head == Some(commit) => return Ok(Tip::Head),
+        Some(commit) => commit,
+    };
+    if let Some(known) = known {
+        list_known(manifest, known, fetched);
+    }
+    let seen = known.and_then(|known| known.tip(commit));
+    if let Some(tip) = seen.filter(|_| fetched.pack.is_none()) {
+        return Ok(Tip::Other(Commit {
+            id: commit,
+            tree: tip.tree,
+            trees: tip.trees.clone(),
+        }));
+    }
+    let fetched = (fetched, commit);
+    let taken_in = take_in(worker, workspace, sessions, manifest, fetched, known).await?;
+    Ok(Tip::Other(taken_in))
+}
+
+/// What other sessions know of the repository that this one does not. A fetch with a boundary uses none of it: what they have is whole.
+async fn known_besides(
+    sessions: &SessionStore,
+    manifest: &Manifest,
+    wanted: &Wanted,
+) -> Option<KnownRepository> {
+    if wanted.depth.is_some() || !manifest.shallow.is_empty() {
+        return None;
+    }
+    let own = manifest.known_tips();
+    let known = sessions.known_repository(&manifest.repo_url).await?;
+    let has_more = known.tips.values().any(|tip| !own.contains(&tip.commit));
+    has_more.then_some(known)
+}
+
+/// Lists the known packs, and the known branches as far as the remote shows them to this caller.
+fn list_known(manifest: &mut Manifest, known: &KnownRepository, fetched: &Fetched) {
+    for pack in &known.packs {
+        manifest.add_pack(pack.clone());
+    }
+    let shown = known
+        .tips
+        .iter()
+        .filter(|(name, _)| fetched.refs.refs.contains_key(*name));
+    for (name, tip) in shown {
+        manifest.refs.entry(name.clone()).or_insert(tip.commit);
+    }
+}
+
+/// Checks the trees of a commit and that every file of them is there, and uploads a small pack of the commit and its trees.
 async fn take_in(
     worker: &GitWorker,
     workspace: &Workspace,
@@ -121,6 +173,7 @@ async fn take_in(
     known: Option<&KnownRepository>,
 ) -> Result<Commit, JobError> {
     workspace.add_small_packs(manifest).await?;
+    let mut complete = Vec::new();
     if let Some(tip) = known.and_then(|known| {
         known
             .tips
@@ -128,6 +181,10 @@ async fn take_in(
             .or(known.tips.values().next())
     }) {
         workspace.add_stored_pack(manifest, &tip.trees).await?;
+        complete.push(tip.tree);
+    }
+    if let Some(head) = manifest.head {
+        complete.push(workspace.require_trees(manifest, head).await?);
     }
     if let Some(pack) = fetched.pack.clone() {
         workspace.add_pack(pack).await?;
@@ -137,9 +194,7 @@ async fn take_in(
     workspace
         .with(move |scratch| scratch.check_tree(&tree, &limits))
         .await?;
-    if manifest.packs.is_empty() {
-        workspace.require_received_files(tree).await?;
-    }
+    workspace.require_received_files(manifest, tree, complete).await?;
     let folder = workspace.subfolder("trees").await?;
     let trees = workspace
         .with(move |scratch| scratch.write_trees_pack(&commit, &folder))

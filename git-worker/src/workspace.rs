@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use mayfly_git::pack::PackFiles;
-use mayfly_git::scratch::{Scratch, ScratchError};
+use mayfly_git::scratch::{HistoryWalk, Scratch, ScratchError, WalkStep};
 use mayfly_protocol::{CommitId, ErrorCode, ObjectId, TreeId};
-use mayfly_session::{Manifest, PackEntry, PackKind, SessionStore};
+use mayfly_session::{Manifest, PackEntry, PackKind, PackedObjects, SessionStore};
 use mayfly_worker::JobContext;
 
 use crate::GitWorker;
@@ -21,6 +21,7 @@ pub(crate) struct Workspace {
     scratch: Arc<Mutex<Scratch>>,
     folder: PathBuf,
     sessions: SessionStore,
+    packed: PackedObjects,
 }
 
 impl Workspace {
@@ -36,6 +37,7 @@ impl Workspace {
         Ok(Self {
             scratch: Arc::new(Mutex::new(scratch)),
             folder,
+            packed: PackedObjects::new(sessions.clone()),
             sessions: sessions.clone(),
         })
     }
@@ -122,7 +124,7 @@ impl Workspace {
         if missing.is_empty() {
             return Ok(0);
         }
-        let objects = self.sessions.read_objects(manifest, &missing, max_bytes).await?;
+        let objects = self.packed.read(manifest, &missing, max_bytes).await?.objects;
         let found = objects.len();
         self.with(move |scratch| {
             objects
@@ -151,11 +153,50 @@ impl Workspace {
         self.bring_trees(manifest, commit, JobError::of_received).await
     }
 
-    /// Sees that a first fetch has brought every file of the tree.
-    pub(crate) async fn require_received_files(&self, tree: TreeId) -> Result<(), JobError> {
-        let missing =
-            self.with(move |scratch| scratch.first_missing_file(&tree).map_err(JobError::of_received));
-        missing.await?.map_or(Ok(()), |id| Err(not_there(id)))
+    /// Sees that every file of a tree that has just been received is there: here, or in one of the packs. The `complete` trees are
+    /// known to have all their files, so that only what differs from them is looked for.
+    pub(crate) async fn require_received_files(
+        &self,
+        manifest: &Manifest,
+        tree: TreeId,
+        complete: Vec<TreeId>,
+    ) -> Result<(), JobError> {
+        let absent = self.with(move |scratch| {
+            scratch
+                .absent_files(&tree, &complete)
+                .map_err(JobError::of_received)
+        });
+        let absent = absent.await?;
+        match self.packed.first_absent(manifest, absent).await? {
+            None => Ok(()),
+            Some(id) => Err(not_there(id)),
+        }
+    }
+
+    /// Whether `old` is `new`, or is met on the way back from it to the session's boundary. Commits that are not here are read by range; one
+    /// that no pack has ends the way.
+    pub(crate) async fn is_ancestor(
+        &self,
+        manifest: &Manifest,
+        old: CommitId,
+        new: CommitId,
+    ) -> Result<bool, JobError> {
+        let mut walk = HistoryWalk::new(old, new, &manifest.shallow);
+        loop {
+            let stepped = self.with(move |scratch| walk.step(scratch).map(|step| (walk, step)));
+            let (stopped, step) = stepped.await?;
+            walk = stopped;
+            match step {
+                WalkStep::Met => return Ok(true),
+                WalkStep::Ended => return Ok(false),
+                WalkStep::Lacks(ids) => {
+                    let commits = self.packed.read(manifest, &ids, MAX_TREE_BYTES).await?;
+                    for (id, _, content) in commits.objects {
+                        walk.take(&id, &content)?;
+                    }
+                }
+            }
+        }
     }
 
     async fn bring_trees(

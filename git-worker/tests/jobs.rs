@@ -11,6 +11,7 @@ mod jobs {
     mod clone;
     mod commit;
     mod hostile;
+    mod known;
     mod naming;
     mod once;
     mod pull;

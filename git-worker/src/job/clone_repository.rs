@@ -27,7 +27,6 @@ pub(crate) async fn run(
         branch: job.branch.clone(),
         commit: job.commit,
         depth: job.depth,
-        known: None,
     };
     let pulled = session.is_some();
     let (mut manifest, received) = match &session {
@@ -109,18 +108,6 @@ pub(super) async fn clone_into_new(
         placeholder_branch(wanted.branch.as_ref())?,
         context.accepted_at,
     );
-    let mut wanted = wanted;
-    if depth.is_none() && asked.is_none() {
-        wanted.known = sessions.known_repository(&job.repo_url).await;
-    }
-    if let Some(known) = &wanted.known {
-        manifest.packs.clone_from(&known.packs);
-        manifest.refs = known
-            .tips
-            .iter()
-            .map(|(name, tip)| (name.clone(), tip.commit))
-            .collect();
-    }
     let received = receive(
         worker,
         &workspace,
@@ -135,7 +122,7 @@ pub(super) async fn clone_into_new(
         manifest.fetched.depth = Some(depth.get());
         "the caller's `depth`".clone_into(&mut manifest.fetched.reason);
     } else if let Some(asked) = asked {
-        require_on_branch(&workspace, &manifest, asked).await?;
+        require_on_branch(&workspace, &manifest, &received.branch, asked).await?;
     }
     if let Tip::Other(commit) = &received.tip {
         stand_at(&mut manifest, &received.branch, commit);
@@ -149,22 +136,17 @@ pub(super) async fn clone_into_new(
 async fn require_on_branch(
     workspace: &Workspace,
     manifest: &Manifest,
+    branch: &BranchName,
     commit: CommitId,
 ) -> Result<(), JobError> {
-    let Some(tip) = manifest.remote_tip(&manifest.branch) else {
+    let Some(tip) = manifest.remote_tip(branch) else {
         return Ok(());
     };
-    let shallow = manifest.shallow.clone();
-    if workspace
-        .with(move |scratch| scratch.is_ancestor_within(&commit, &tip, &shallow))
-        .await?
-    {
+    if workspace.is_ancestor(manifest, commit, tip).await? {
         return Ok(());
     }
-    let text = format!(
-        "commit {commit} is not in the history of branch `{}`; name the branch that has it",
-        manifest.branch
-    );
+    let text =
+        format!("commit {commit} is not in the history of branch `{branch}`; name the branch that has it");
     Err(JobError::new(ErrorCode::CommitNotFound, text))
 }
 
@@ -186,6 +168,12 @@ pub(super) fn stand_at(manifest: &mut Manifest, branch: &BranchName, commit: &Co
     manifest.replace_trees(commit.trees.clone());
 }
 
+/// Leaves a session where it is: the remote has its head, on this branch.
+pub(super) fn stand_still(manifest: &mut Manifest, branch: &BranchName) {
+    manifest.branch = branch.clone();
+    manifest.upstream = manifest.head;
+}
+
 async fn pull(
     worker: &GitWorker,
     sessions: &SessionStore,
@@ -200,6 +188,7 @@ async fn pull(
         .is_some_and(|branch| *branch != manifest.branch);
     let moves = wanted.commit.is_some() || other_branch;
     let cuts_history = wanted.depth.is_some();
+    let asked = wanted.commit.filter(|_| !cuts_history);
     let wanted = Wanted {
         branch: Some(wanted.branch.unwrap_or_else(|| manifest.branch.clone())),
         ..wanted
@@ -215,27 +204,25 @@ async fn pull(
         stage,
     )
     .await?;
+    if let Some(asked) = asked {
+        require_on_branch(&workspace, &manifest, &received.branch, asked).await?;
+    }
     let tip = match &received.tip {
         Tip::Unborn => return Ok((manifest, received)),
         Tip::Head => {
-            manifest.branch = received.branch.clone();
+            stand_still(&mut manifest, &received.branch);
             return Ok((manifest, received));
         }
         Tip::Other(commit) => commit.clone(),
     };
-    let (base, standing) = compare(&workspace, &session.manifest, &manifest, &tip).await?;
-    let standing = Standing {
-        moves,
-        fast_forward: standing.fast_forward || cuts_history,
-        ..standing
-    };
+    let asks = Asks { moves, cuts_history };
+    let (base, standing) = compare(&workspace, &session.manifest, &manifest, &tip, asks).await?;
     match decide(standing) {
         Ok(Step::Stay) => manifest.branch = received.branch.clone(),
         Ok(Step::Advance) => {
             manifest.worktree = merge(&workspace, base, manifest.worktree, tip.tree).await?;
             stand_at(&mut manifest, &received.branch, &tip);
             workspace.upload_new_objects(&mut manifest).await?;
-            sessions.remember(&manifest, tip.tree).await;
         }
         Ok(Step::Move) => {
             manifest.worktree = tip.tree;
@@ -243,7 +230,17 @@ async fn pull(
         }
         Err(code) => return Err(refused(code, &manifest, &received.branch)),
     }
+    sessions.remember(&manifest, tip.tree).await;
     Ok((manifest, received))
+}
+
+/// What a pull is asked to do besides going forward.
+#[derive(Clone, Copy)]
+struct Asks {
+    /// Stand on another branch, or on a certain commit.
+    moves: bool,
+    /// Bring a part of the history, which then may not reach back to the head.
+    cuts_history: bool,
 }
 
 /// Compares the session with what was received; gives the tree of its head too.
@@ -252,6 +249,7 @@ async fn compare(
     before: &Manifest,
     manifest: &Manifest,
     tip: &Commit,
+    asks: Asks,
 ) -> Result<(TreeId, Standing), JobError> {
     let Some(head) = manifest.head else {
         return Ok((
@@ -263,15 +261,15 @@ async fn compare(
         ));
     };
     let base = workspace.require_trees(before, head).await?;
-    let (shallow, new) = (manifest.shallow.clone(), tip.id);
-    let fast_forward = workspace
-        .with(move |scratch| scratch.is_ancestor_within(&head, &new, &shallow))
-        .await?;
+    let unpushed = manifest.has_unpushed_head();
+    // Only where it decides something: it may have to read history out of the storage.
+    let fast_forward = asks.cuts_history
+        || (!asks.moves && !unpushed && workspace.is_ancestor(manifest, head, tip.id).await?);
     let standing = Standing {
         tip_is_upstream: manifest.upstream == Some(tip.id),
-        unpushed: manifest.has_unpushed_head(),
+        unpushed,
         dirty: manifest.worktree != base,
-        moves: false,
+        moves: asks.moves,
         fast_forward,
     };
     Ok((base, standing))

@@ -64,7 +64,7 @@ pub(crate) async fn run(
         events.stage(Stage::Pushing, format!("Pushing {}...", manifest.branch));
         let chosen_by = made.as_ref().map_or("caller", |made| made.chosen_by.as_str());
         let publication = prepare_push(context, &workspace, &fenced, &manifest, (head, chosen_by)).await?;
-        require_expected_tip(&connection, &publication.intent)?;
+        require_expected_tip(&connection, &publication.intent, manifest.upstream)?;
         publish::complete(&mut manifest, &publication.intent);
         let to = (connection, &from);
         fenced = publish::publish(worker, &sessions, fenced, to, publication, context).await?;
@@ -242,11 +242,28 @@ async fn prepare_push(
     Ok(Publication { intent, pack })
 }
 
-/// Refuses before anything is sent where the remote's branch is not where the session last saw it.
-fn require_expected_tip(connection: &SendPack, intent: &Intent) -> Result<(), JobError> {
+/// Refuses before anything is sent where the remote's branch is not where the session last saw it, or where the session stands at an
+/// older commit of it: not every remote refuses a push that undoes what came after.
+fn require_expected_tip(
+    connection: &SendPack,
+    intent: &Intent,
+    upstream: Option<CommitId>,
+) -> Result<(), JobError> {
     let actual = connection.refs().branch(&intent.branch);
-    if actual == intent.expected || actual == Some(intent.commit) {
+    if actual == Some(intent.commit) {
         return Ok(());
+    }
+    if actual == intent.expected {
+        return match actual {
+            Some(tip) if Some(tip) != upstream => Err(JobError::new(
+                ErrorCode::NotFastForward,
+                format!(
+                    "the session stands at an older commit of `{}`, whose tip is {tip}; create a branch for what is committed there",
+                    intent.branch
+                ),
+            )),
+            _ => Ok(()),
+        };
     }
     let at = |commit: Option<CommitId>| commit.map_or_else(|| "absent".to_owned(), |id| format!("at {id}"));
     Err(JobError::new(

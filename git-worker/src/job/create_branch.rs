@@ -9,7 +9,7 @@ use mayfly_session::{Intent, Manifest, Session, SessionStore};
 use mayfly_worker::JobContext;
 use serde_json::{Value, json};
 
-use super::clone_repository::{Draft, clone_into_new, stand_at};
+use super::clone_repository::{Draft, clone_into_new, stand_at, stand_still};
 use super::{remote, require_same_repository};
 use crate::GitWorker;
 use crate::failure::JobError;
@@ -191,8 +191,10 @@ async fn move_to_base(
         Tip::Other(commit) => {
             stand_at(manifest, &received.branch, commit);
             manifest.worktree = commit.tree;
+            sessions.remember(manifest, commit.tree).await;
         }
-        Tip::Head | Tip::Unborn => manifest.branch = received.branch.clone(),
+        Tip::Head => stand_still(manifest, &received.branch),
+        Tip::Unborn => manifest.branch = received.branch.clone(),
     }
     Ok(())
 }

@@ -55,8 +55,13 @@ impl Forge {
     }
 
     fn commit(&mut self, tree: ObjectId) -> ObjectId {
+        self.commit_on(tree, None)
+    }
+
+    fn commit_on(&mut self, tree: ObjectId, parent: Option<ObjectId>) -> ObjectId {
         let who = "x <x@example.com> 1700000000 +0000";
-        let text = format!("tree {tree}\nauthor {who}\ncommitter {who}\n\nForged\n");
+        let parent = parent.map_or_else(String::new, |parent| format!("parent {parent}\n"));
+        let text = format!("tree {tree}\n{parent}author {who}\ncommitter {who}\n\nForged\n");
         self.object(ObjectKind::Commit, text.as_bytes())
     }
 
@@ -73,6 +78,12 @@ impl Forge {
     /// Publishes a repository whose branch is at `tip`, and whose pack lacks some objects.
     fn publish(&self, rig: &Rig, tip: ObjectId, leave_out: &[ObjectId]) -> BareRepo {
         let bare = rig.host.publish_empty("forged", "main");
+        self.advance(rig, &bare, tip, leave_out);
+        bare
+    }
+
+    /// Moves the branch to `tip`, and from now on sends a pack that lacks some objects.
+    fn advance(&self, rig: &Rig, bare: &BareRepo, tip: ObjectId, leave_out: &[ObjectId]) {
         let file = bare.path().join("forged.pack");
         std::fs::write(&file, self.pack(&[])).unwrap();
         let input = std::fs::File::open(&file).unwrap();
@@ -84,7 +95,6 @@ impl Forge {
         let branch = bare.path().join("refs/heads/main");
         std::fs::write(branch, format!("{tip}\n")).unwrap();
         answer_with(rig, &self.pack(leave_out), &[]);
-        bare
     }
 }
 
@@ -285,6 +295,42 @@ async fn servers_that_lie_about_their_objects_are_found_out() {
         forge.publish(&rig, tip, &[empty]);
         clone(&rig).await.completed();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_does_not_come_with_a_later_fetch_is_missed() {
+    let rig = Rig::new().await;
+    let mut forge = Forge::new();
+    let blob = forge.blob();
+    let inner = forge.tree(&[("100644", b"file", blob)]);
+    let tree = forge.tree(&[("40000", b"sub", inner)]);
+    let first = forge.commit(tree);
+    let bare = forge.publish(&rig, first, &[]);
+    clone(&rig).await.completed();
+    let before = rig.manifest("s").await;
+
+    let old = [blob, inner, tree, first];
+    let new = forge.object(ObjectKind::Blob, b"new\n");
+    let inner = forge.tree(&[("100644", b"file", blob), ("100644", b"new", new)]);
+    let tree = forge.tree(&[("100644", b"copied", blob), ("40000", b"sub", inner)]);
+    let second = forge.commit_on(tree, Some(first));
+    forge.advance(&rig, &bare, second, &[&old[..], &[new]].concat());
+    for session in ["s", "other"] {
+        let answers = rig.host.requests().len();
+        let ran = rig
+            .job(JobKind::CloneRepository, rig.clone_body(session, "forged"))
+            .await;
+        let failure = ran.failed(ErrorCode::RemoteProtocol);
+        assert!(failure.error.contains(&new.to_string()), "{}", failure.error);
+        assert!(rig.host.requests().len() > answers);
+        forge.advance(&rig, &bare, second, &[&old[..], &[new]].concat());
+    }
+    assert_eq!(rig.manifest("s").await, before);
+    assert!(rig.manifest("other").await.is_none());
+
+    // What a pack in the storage has need not come, wherever it stands now.
+    forge.advance(&rig, &bare, second, &old);
+    assert_eq!(clone(&rig).await.completed()["headSha"], second.to_string());
 }
 
 const FORGED: &[u8] =

@@ -28,6 +28,18 @@ const MIN_PART_BYTES: u64 = 1024 * 1024;
 /// How often the allowed size of one object all deltas of a chain together may have.
 const MAX_CHAIN_FACTOR: u64 = 8;
 
+/// Objects whose beginnings are brought together before they are read: their blocks are all kept then.
+const READ_TOGETHER: usize = window::KEPT_BLOCKS / (1 + window::MAX_GAP_BLOCKS as usize);
+
+/// What a pack has of the objects that were asked for.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The objects.
+    pub objects: Vec<(ObjectId, ObjectKind, Vec<u8>)>,
+    /// The ids that are not in the pack.
+    pub absent: Vec<ObjectId>,
+}
+
 /// A file that is read by ranges.
 #[async_trait]
 pub trait RangeSource: Send + Sync {
@@ -72,6 +84,16 @@ enum Stop {
     Damaged(&'static str),
 }
 
+impl Stop {
+    fn at(self, id: ObjectId, max: u64) -> PackReadError {
+        match self {
+            Self::Source(error) => PackReadError::Source(error),
+            Self::TooLarge => PackReadError::TooLarge { id, max },
+            Self::Damaged(reason) => PackReadError::Damaged { id, reason },
+        }
+    }
+}
+
 impl From<RangeError> for Stop {
     fn from(error: RangeError) -> Self {
         Self::Source(error)
@@ -102,11 +124,8 @@ impl<S: RangeSource> PackReader<S> {
         max_bytes: u64,
     ) -> Result<Option<(ObjectKind, Vec<u8>)>, PackReadError> {
         let id = *id;
-        let outcome = self.resolve(&id, max_bytes).await.map_err(|stop| match stop {
-            Stop::Source(error) => PackReadError::Source(error),
-            Stop::TooLarge => PackReadError::TooLarge { id, max: max_bytes },
-            Stop::Damaged(reason) => PackReadError::Damaged { id, reason },
-        })?;
+        let outcome = self.resolve(&id, max_bytes).await;
+        let outcome = outcome.map_err(|stop| stop.at(id, max_bytes))?;
         match outcome {
             Some((kind, content)) if kind.hash(&content).ok() != Some(id) => Err(PackReadError::Damaged {
                 id,
@@ -114,6 +133,54 @@ impl<S: RangeSource> PackReader<S> {
             }),
             outcome => Ok(outcome),
         }
+    }
+
+    /// Reads those of the objects that the pack has, in the order in which they stand there, neighbours with one range. What is larger than
+    /// `max_bytes` is neither among the objects nor absent.
+    pub async fn read_objects(&self, ids: &[ObjectId], max_bytes: u64) -> Result<Found, PackReadError> {
+        let (mut placed, mut found) = (Vec::new(), Found::default());
+        for id in sorted(ids) {
+            match self.find(&id).await? {
+                Some(offset) => placed.push((offset, id)),
+                None => found.absent.push(id),
+            }
+        }
+        placed.sort_unstable();
+        for group in placed.chunks(READ_TOGETHER) {
+            let offsets: Vec<u64> = group.iter().map(|(offset, _)| *offset).collect();
+            let Some((_, first)) = group.first() else { break };
+            self.pack
+                .bring(&offsets)
+                .await
+                .map_err(|stop| stop.at(*first, max_bytes))?;
+            for (_, id) in group {
+                match self.read_object(id, max_bytes).await {
+                    Ok(Some((kind, content))) => found.objects.push((*id, kind, content)),
+                    Ok(None) | Err(PackReadError::TooLarge { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Those of the objects that the pack does not have. Only the index is read.
+    pub async fn absent(&self, ids: &[ObjectId]) -> Result<Vec<ObjectId>, PackReadError> {
+        let mut absent = Vec::new();
+        for id in sorted(ids) {
+            if !self.has(&id).await? {
+                absent.push(id);
+            }
+        }
+        Ok(absent)
+    }
+
+    async fn find(&self, id: &ObjectId) -> Result<Option<u64>, PackReadError> {
+        self.index.find(id).await.map_err(|stop| stop.at(*id, 0))
+    }
+
+    async fn has(&self, id: &ObjectId) -> Result<bool, PackReadError> {
+        self.index.has(id).await.map_err(|stop| stop.at(*id, 0))
     }
 
     async fn resolve(&self, id: &ObjectId, max: u64) -> Result<Option<(ObjectKind, Vec<u8>)>, Stop> {
@@ -166,6 +233,14 @@ impl<S: RangeSource> PackReader<S> {
             deltas.push(content);
         }
     }
+}
+
+/// In order, so that an index is read from its beginning to its end.
+fn sorted(ids: &[ObjectId]) -> Vec<ObjectId> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 /// A delta says how large its result is, before anything is built.

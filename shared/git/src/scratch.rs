@@ -23,6 +23,7 @@ pub use crate::merge::MergeError;
 pub use crate::object::ObjectKind;
 pub use crate::tree::TreeEntry;
 pub use commit::CommitInfo;
+pub use history::{HistoryWalk, WalkStep};
 pub use limits::ScratchLimits;
 
 use crate::object::to_oid;

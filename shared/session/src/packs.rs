@@ -1,24 +1,16 @@
-//! Packs of a session: uploaded whole, downloaded whole where they are small, and read object by object where they are not.
+//! Packs of a session as files: uploaded and downloaded whole.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
-use bytes::Bytes;
 use mayfly_git::pack::PackFiles;
-use mayfly_git::pack_reader::{PackReadError, PackReader, RangeError, RangeSource};
-use mayfly_git::scratch::ObjectKind;
 use mayfly_protocol::ObjectId;
-use mayfly_storage::{Key, ObjectStore, Precondition, StorageError};
+use mayfly_storage::{Key, Precondition, StorageError};
 use sha1::{Digest, Sha1};
 
 use crate::key::{self, PackKeys};
 use crate::manifest::{Manifest, PackEntry, PackKind, PackScope};
 use crate::store::{LoadError, SaveError, SessionStore};
-
-/// One object that was read out of a pack in storage.
-pub type StoredObject = (ObjectId, ObjectKind, Vec<u8>);
 
 impl SessionStore {
     /// Uploads a pack and its index, and says how the manifest is to list it. A pack that is there already is left as it is:
@@ -128,55 +120,7 @@ impl SessionStore {
         Ok(files)
     }
 
-    /// Reads objects one by one, by range, from whichever pack has them; those that no pack has, or that are larger than
-    /// `max_bytes`, are left out.
-    pub async fn read_objects(
-        &self,
-        manifest: &Manifest,
-        ids: &[ObjectId],
-        max_bytes: u64,
-    ) -> Result<Vec<StoredObject>, LoadError> {
-        let readers = self.readers(manifest)?;
-        let mut found = Vec::new();
-        for id in ids {
-            for reader in &readers {
-                match reader.read_object(id, max_bytes).await {
-                    Ok(None) => {}
-                    Ok(Some((kind, content))) => {
-                        found.push((*id, kind, content));
-                        break;
-                    }
-                    Err(PackReadError::TooLarge { .. }) => break,
-                    Err(error) => return Err(pack_error(manifest, error)),
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// A reader of each pack.
-    pub(crate) fn readers(&self, manifest: &Manifest) -> Result<Vec<StoredPack>, LoadError> {
-        let readers = manifest.packs.iter().map(|entry| {
-            let keys = self.pack_keys(manifest, entry)?;
-            Ok(self.reader(keys, entry))
-        });
-        readers.collect()
-    }
-
-    fn reader(&self, keys: PackKeys, entry: &PackEntry) -> StoredPack {
-        let source = |key| StoredRange {
-            storage: Arc::clone(&self.storage),
-            key,
-        };
-        PackReader::new(
-            source(keys.index),
-            entry.index_bytes,
-            source(keys.pack),
-            entry.pack_bytes,
-        )
-    }
-
-    fn pack_keys(&self, manifest: &Manifest, entry: &PackEntry) -> Result<PackKeys, LoadError> {
+    pub(crate) fn pack_keys(&self, manifest: &Manifest, entry: &PackEntry) -> Result<PackKeys, LoadError> {
         key::pack(&self.tenant, manifest, entry).map_err(|source| LoadError::Key {
             session: manifest.session_id.clone(),
             source,
@@ -184,18 +128,8 @@ impl SessionStore {
     }
 }
 
-pub(crate) fn pack_error(manifest: &Manifest, error: PackReadError) -> LoadError {
-    match error {
-        PackReadError::Source(source) => match source.0.downcast::<StorageError>() {
-            Ok(storage) => read_error(manifest, *storage),
-            Err(other) => damaged(manifest, other.to_string()),
-        },
-        other => damaged(manifest, other.to_string()),
-    }
-}
-
 /// A missing or overlong object is damage: the manifest names only what was uploaded whole.
-fn read_error(manifest: &Manifest, error: StorageError) -> LoadError {
+pub(crate) fn read_error(manifest: &Manifest, error: StorageError) -> LoadError {
     match error {
         StorageError::NotFound { .. } | StorageError::TooLarge { .. } => damaged(manifest, error.to_string()),
         source => LoadError::Storage {
@@ -267,24 +201,5 @@ impl Sealed {
 
     fn is_sound(&self) -> bool {
         self.digest == self.seal
-    }
-}
-
-/// A pack in storage, read object by object.
-pub(crate) type StoredPack = PackReader<StoredRange>;
-
-/// One object in storage, read by ranges.
-pub(crate) struct StoredRange {
-    storage: Arc<dyn ObjectStore>,
-    key: Key,
-}
-
-#[async_trait::async_trait]
-impl RangeSource for StoredRange {
-    async fn read(&self, range: Range<u64>) -> Result<Bytes, RangeError> {
-        self.storage
-            .get_range(&self.key, range)
-            .await
-            .map_err(|error| RangeError(Box::new(error)))
     }
 }

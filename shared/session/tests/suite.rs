@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use mayfly_git::pack::PackFiles;
 use mayfly_protocol::{JobId, JobKind, ObjectId, SessionId, TenantId};
-use mayfly_session::{LoadError, Manifest, PackKind, SaveError, SessionStore};
+use mayfly_session::{LoadError, Manifest, PackKind, PackedObjects, SaveError, SessionStore};
 use mayfly_storage::{
     Body, Fault, FaultyStore, MemoryStore, ObjectStore, Operation, Precondition, Rule, When,
 };
@@ -188,18 +188,24 @@ async fn packs_come_back_whole_and_object_by_object() {
                 .unwrap()
                 .is_empty()
         );
-        let objects = sessions.read_objects(&manifest, &ids, 1 << 20).await.unwrap();
-        assert_eq!(objects.len(), ids.len(), "{}", backend.name);
-        for (id, kind, content) in &objects {
+        let packed = PackedObjects::new(sessions.clone());
+        let found = packed.read(&manifest, &ids, 1 << 20).await.unwrap();
+        assert_eq!(
+            (found.objects.len(), found.absent.len()),
+            (ids.len(), 0),
+            "{}",
+            backend.name
+        );
+        for (id, kind, content) in &found.objects {
             assert_eq!(kind.hash(content).unwrap(), *id);
         }
         let absent = ObjectId::from_bytes([0xab; 20]);
-        assert!(
-            sessions
-                .read_objects(&manifest, &[absent], 1 << 20)
-                .await
-                .unwrap()
-                .is_empty()
+        let found = packed.read(&manifest, &[ids[0], absent], 1 << 20).await.unwrap();
+        assert_eq!((found.objects.len(), found.absent), (1, vec![absent]));
+        let wanted = ids.iter().copied().chain([absent]).collect();
+        assert_eq!(
+            packed.first_absent(&manifest, wanted).await.unwrap(),
+            Some(absent)
         );
     }
 }

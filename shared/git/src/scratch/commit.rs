@@ -36,10 +36,7 @@ impl Scratch {
     /// What a commit says. Odd dates, encodings and further headers of old history are no fault.
     pub fn commit_info(&self, commit: &CommitId) -> Result<CommitInfo, ScratchError> {
         let object = self.read(commit, ObjectKind::Commit)?;
-        parse(object.data()).ok_or_else(|| ScratchError::Damaged {
-            id: *commit,
-            reason: "it cannot be read as a commit".to_owned(),
-        })
+        parse_commit(commit, object.data())
     }
 
     /// Makes a commit. The parents need not be here. The message ends with one line feed, whatever it came with.
@@ -67,6 +64,14 @@ impl Scratch {
         text.push_str(&format!("author {author}\ncommitter {committer}\n\n{message}\n"));
         self.write(ObjectKind::Commit, text.as_bytes())
     }
+}
+
+/// What the content of a commit says.
+pub(super) fn parse_commit(id: &CommitId, content: &[u8]) -> Result<CommitInfo, ScratchError> {
+    parse(content).ok_or_else(|| ScratchError::Damaged {
+        id: *id,
+        reason: "it cannot be read as a commit".to_owned(),
+    })
 }
 
 /// Source of the format: gitformat-commit as `parse_commit_buffer` in git's `commit.c` reads it.

@@ -5,42 +5,85 @@ use std::collections::HashSet;
 
 use mayfly_protocol::{CommitId, ObjectId, TreeId};
 
+use super::commit::parse_commit;
 use super::{Scratch, ScratchError};
 use crate::tree::{FOLDER, SUBMODULE, TreeEntry};
 
-impl Scratch {
-    /// Whether `old` is `new` or is met on the way back from it, through commits that are here.
-    ///
-    /// `old` itself need not be here. Commits in `shallow` are taken to have no parents.
-    pub fn is_ancestor_within(
-        &self,
-        old: &CommitId,
-        new: &CommitId,
-        shallow: &[CommitId],
-    ) -> Result<bool, ScratchError> {
-        if old == new {
-            return Ok(true);
+/// A walk back through history from one commit in search of another, which stops where commits are not here and goes on when they are given.
+#[derive(Debug)]
+pub struct HistoryWalk {
+    sought: CommitId,
+    /// Commits that are taken to have no parents.
+    ends: HashSet<CommitId>,
+    seen: HashSet<CommitId>,
+    open: Vec<CommitId>,
+    is_met: bool,
+}
+
+/// Where a walk stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WalkStep {
+    /// The commit was met.
+    Met,
+    /// All history was walked without meeting it.
+    Ended,
+    /// It goes on through these commits, which are not here. Those that are not given to [`HistoryWalk::take`] end it there.
+    Lacks(Vec<CommitId>),
+}
+
+impl HistoryWalk {
+    /// A walk from `from` back to `sought`, which itself need not be here.
+    pub fn new(sought: CommitId, from: CommitId, shallow: &[CommitId]) -> Self {
+        Self {
+            sought,
+            ends: shallow.iter().copied().collect(),
+            seen: HashSet::from([from]),
+            open: vec![from],
+            is_met: sought == from,
         }
-        let ends: HashSet<&CommitId> = shallow.iter().collect();
-        let mut seen = HashSet::from([*new]);
-        let mut open = vec![*new];
-        while let Some(id) = open.pop() {
-            if ends.contains(&id) || !self.has(&id) {
-                continue;
-            }
-            for parent in self.commit_info(&id)?.parents {
-                if parent == *old {
-                    return Ok(true);
-                }
-                if seen.insert(parent) {
-                    open.push(parent);
-                }
-            }
-            self.check_commit_count(seen.len())?;
-        }
-        Ok(false)
     }
 
+    /// Walks on through the commits that are here.
+    pub fn step(&mut self, scratch: &Scratch) -> Result<WalkStep, ScratchError> {
+        let mut lacks = Vec::new();
+        while let Some(id) = self.open.pop()
+            && !self.is_met
+        {
+            if self.ends.contains(&id) {
+                continue;
+            }
+            if !scratch.has(&id) {
+                lacks.push(id);
+                continue;
+            }
+            self.follow(scratch.commit_info(&id)?.parents);
+            scratch.check_commit_count(self.seen.len())?;
+        }
+        Ok(match (self.is_met, lacks.is_empty()) {
+            (true, _) => WalkStep::Met,
+            (false, true) => WalkStep::Ended,
+            (false, false) => WalkStep::Lacks(lacks),
+        })
+    }
+
+    /// Takes the content of a commit that was lacking.
+    pub fn take(&mut self, id: &CommitId, content: &[u8]) -> Result<(), ScratchError> {
+        let info = parse_commit(id, content)?;
+        self.follow(info.parents);
+        Ok(())
+    }
+
+    fn follow(&mut self, parents: Vec<CommitId>) {
+        for parent in parents {
+            self.is_met |= parent == self.sought;
+            if self.seen.insert(parent) {
+                self.open.push(parent);
+            }
+        }
+    }
+}
+
+impl Scratch {
     /// The objects that a remote with the `known` commits lacks of `new`: the commits back to known ones, or to ones that are
     /// not here, with those of their trees and blobs that their parents' trees do not have.
     ///

@@ -1,6 +1,6 @@
 //! Packs of a scratch repository: those that are added, and those that are written from it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -12,6 +12,7 @@ use mayfly_protocol::{CommitId, ObjectId, TreeId};
 use super::{Scratch, ScratchError, git_error};
 use crate::object::{ObjectKind, to_oid};
 use crate::pack::PackFiles;
+use crate::tree::TreeEntry;
 
 /// The mode of the pack files that are written here.
 const PACK_FILE_MODE: u32 = 0o600;
@@ -100,21 +101,39 @@ impl Scratch {
         Ok(missing)
     }
 
-    /// A file or link of the tree that is not here; submodules are not looked for.
-    pub fn first_missing_file(&self, tree: &TreeId) -> Result<Option<ObjectId>, ScratchError> {
-        let mut missing = None;
-        self.walk_trees(tree, |id, _| {
-            if missing.is_some() {
-                return Ok(());
+    /// The files and links of a tree, all trees of which are here, that are not here themselves and do not stand at the same path in one of the
+    /// `complete` trees either. Of those only what is here is looked at. Submodules are not looked for.
+    pub fn absent_files(&self, tree: &TreeId, complete: &[TreeId]) -> Result<Vec<ObjectId>, ScratchError> {
+        let mut absent = Vec::new();
+        let mut seen = HashSet::new();
+        let mut open = vec![(*tree, complete.to_vec())];
+        while let Some((id, beside)) = open.pop() {
+            if beside.contains(&id) || !seen.insert(id) {
+                continue;
             }
-            self.each_entry(id, |entry| {
-                if !entry.is_folder() && !entry.is_submodule() && !self.has(&entry.id) {
-                    missing.get_or_insert(entry.id);
+            let mut old = HashMap::<_, Vec<TreeEntry>>::new();
+            for other in beside.iter().filter(|other| self.has(other)) {
+                self.each_entry(other, |entry| {
+                    old.entry(entry.name.to_owned()).or_default().push(entry.entry());
+                    Ok(())
+                })?;
+            }
+            self.each_entry(&id, |entry| {
+                let olds = old.get(entry.name).map(Vec::as_slice).unwrap_or_default();
+                if entry.is_submodule() || olds.iter().any(|old| old.id == entry.id) {
+                    return Ok(());
+                }
+                if entry.is_folder() {
+                    let folders = olds.iter().filter(|old| old.is_folder());
+                    open.push((entry.id, folders.map(|old| old.id).collect()));
+                } else if seen.insert(entry.id) && !self.has(&entry.id) {
+                    absent.push(entry.id);
                 }
                 Ok(())
-            })
-        })?;
-        Ok(missing)
+            })?;
+            self.check_object_count(seen.len())?;
+        }
+        Ok(absent)
     }
 
     /// Calls `visit` for each tree below `tree`, itself included, once, with a path at which it stands.

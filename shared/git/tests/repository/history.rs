@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mayfly_git::scratch::{ScratchError, Signature};
+use mayfly_git::scratch::{HistoryWalk, ScratchError, Signature, WalkStep};
 use mayfly_protocol::request::{FileAction, FileChange};
 use mayfly_protocol::{CommitId, ObjectId};
 
@@ -69,25 +69,35 @@ fn ancestors_are_found_through_what_is_here() {
     repo.git(&["merge", "-q", "--no-ff", "-m", "merge", "main"]);
     let merge = repo.id("HEAD");
     let scratch = scratch_of(&repo);
-    let within = |old: &CommitId, new: &CommitId| scratch.is_ancestor_within(old, new, &[]).unwrap();
+    let walk = |old: &CommitId, new: &CommitId, shallow: &[CommitId]| {
+        HistoryWalk::new(*old, *new, shallow).step(&scratch).unwrap()
+    };
+    let within = |old: &CommitId, new: &CommitId| walk(old, new, &[]) == WalkStep::Met;
     assert!(commits.iter().all(|old| within(old, &merge)) && within(&side, &merge));
     assert!(!within(&side, &commits[4]) && !within(&commits[4], &commits[3]));
     assert!(within(&commits[2], &commits[2]));
-    assert!(
-        !scratch
-            .is_ancestor_within(&commits[0], &commits[4], &[commits[2]])
-            .unwrap()
-    );
-    assert!(
-        scratch
-            .is_ancestor_within(&commits[2], &commits[4], &[commits[2]])
-            .unwrap()
-    );
-    // As after a fetch: the new commits are here, and the old one is not.
+    assert_eq!(walk(&commits[0], &commits[4], &[commits[2]]), WalkStep::Ended);
+    assert_eq!(walk(&commits[2], &commits[4], &[commits[2]]), WalkStep::Met);
+}
+
+#[test]
+fn a_walk_goes_on_with_commits_that_are_elsewhere() {
+    let repo = GitRepo::new();
+    let commits: Vec<CommitId> = (0..5).map(|n| repo.commit_all(&format!("{n}"))).collect();
+    // As after a fetch: the new commits are here, and the old ones are not.
     let partial = crate::support::scratch();
     partial.add_pack(&repo.pack(&commits[3..])).unwrap();
-    assert!(partial.is_ancestor_within(&commits[2], &commits[4], &[]).unwrap());
-    assert!(!partial.is_ancestor_within(&commits[0], &commits[4], &[]).unwrap());
+    let mut walk = HistoryWalk::new(commits[2], commits[4], &[]);
+    assert_eq!(walk.step(&partial).unwrap(), WalkStep::Met);
+    let mut walk = HistoryWalk::new(commits[0], commits[4], &[]);
+    assert_eq!(walk.step(&partial).unwrap(), WalkStep::Lacks(vec![commits[2]]));
+    let mut given_up = HistoryWalk::new(commits[0], commits[4], &[]);
+    given_up.step(&partial).unwrap();
+    assert_eq!(given_up.step(&partial).unwrap(), WalkStep::Ended);
+    let content = repo.git(&["cat-file", "commit", &commits[2].to_string()]);
+    walk.take(&commits[2], content.as_bytes()).unwrap();
+    assert_eq!(walk.step(&partial).unwrap(), WalkStep::Lacks(vec![commits[1]]));
+    assert!(walk.take(&commits[1], b"no commit").is_err());
 }
 
 #[test]

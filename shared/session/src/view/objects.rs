@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use mayfly_git::pack_reader::PackReadError;
 use mayfly_git::scratch::{ObjectKind, Scratch, ScratchError};
 use mayfly_protocol::{ObjectId, TreeId};
 
 use super::{SessionView, ViewError};
 use crate::manifest::PackEntry;
-use crate::packs::{StoredPack, damaged, pack_error};
+use crate::packed::PackedObjects;
+use crate::packs::damaged;
 
 /// Objects that are read by range at the same time.
 const READ_AT_ONCE: usize = 8;
@@ -21,13 +21,12 @@ pub(super) type Ranged = Option<(ObjectKind, Vec<u8>)>;
 pub(super) struct Objects<'a> {
     view: &'a SessionView,
     scratch: Arc<Mutex<Scratch>>,
-    packs: Vec<StoredPack>,
+    packs: PackedObjects,
 }
 
 impl<'a> Objects<'a> {
     /// An empty scratch repository, which knows the empty tree as git does.
     pub(super) async fn open(view: &'a SessionView) -> Result<Self, ViewError> {
-        let packs = view.sessions.readers(&view.manifest)?;
         let (folder, limits) = (view.folder.join("repository"), view.limits.scratch.clone());
         let made = mayfly_telemetry::task::blocking(move || {
             let scratch = Scratch::create(&folder, limits)?;
@@ -38,7 +37,7 @@ impl<'a> Objects<'a> {
         Ok(Self {
             view,
             scratch: Arc::new(Mutex::new(scratch)),
-            packs,
+            packs: PackedObjects::new(view.sessions.clone()),
         })
     }
 
@@ -99,34 +98,37 @@ impl<'a> Objects<'a> {
 
     /// Reads an object out of the packs in storage; one that none of them has is damage.
     pub(super) async fn read(&self, id: &ObjectId, max_bytes: u64) -> Result<Ranged, ViewError> {
-        for pack in &self.packs {
-            match pack.read_object(id, max_bytes).await {
-                Ok(None) => {}
-                Ok(Some(found)) => return Ok(Some(found)),
-                Err(PackReadError::TooLarge { .. }) => return Ok(None),
-                Err(error) => return Err(pack_error(&self.view.manifest, error).into()),
-            }
+        let mut found = self.packs.read(&self.view.manifest, &[*id], max_bytes).await?;
+        match found.objects.pop() {
+            Some((_, kind, content)) => Ok(Some((kind, content))),
+            None if found.absent.is_empty() => Ok(None),
+            None => Err(self.absent(id)),
         }
-        Err(damaged(
-            &self.view.manifest,
-            format!("object {id} is in none of its packs"),
-        )
-        .into())
+    }
+
+    fn absent(&self, id: &ObjectId) -> ViewError {
+        let reason = format!("object {id} is in none of its packs");
+        damaged(&self.view.manifest, reason).into()
     }
 
     /// Brings trees or commits here.
     pub(super) async fn require(&self, ids: Vec<ObjectId>) -> Result<(), ViewError> {
         let max = self.view.limits.max_tree_bytes;
-        let reads = ids.into_iter().map(|id| async move {
-            let found = self.read(&id, max).await?;
-            found.ok_or_else(|| self.view.object_too_large(id, max))
-        });
-        let mut found = stream::iter(reads).buffered(READ_AT_ONCE);
-        while let Some((kind, content)) = found.try_next().await? {
-            self.with(move |scratch| scratch.add_object(kind, &content).map(drop))
-                .await?;
+        let found = self.packs.read(&self.view.manifest, &ids, max).await?;
+        if let Some(id) = found.absent.first() {
+            return Err(self.absent(id));
         }
-        Ok(())
+        let is_read = |id: &ObjectId| found.objects.iter().any(|(read, ..)| read == id);
+        if found.objects.len() < ids.len()
+            && let Some(id) = ids.iter().find(|id| !is_read(id))
+        {
+            return Err(self.view.object_too_large(*id, max));
+        }
+        self.with(move |scratch| {
+            let mut objects = found.objects.iter();
+            objects.try_for_each(|(_, kind, content)| scratch.add_object(*kind, content).map(drop))
+        })
+        .await
     }
 
     /// Brings a tree, and all trees below it, here.
