@@ -21,10 +21,10 @@ pub(crate) fn sessions(tenant: &TenantId) -> String {
     format!("tenants/{tenant}/sessions/")
 }
 
-/// The session whose manifest has this key; `None` where it is the key of something else.
-pub(crate) fn session_of_manifest(tenant: &TenantId, key: &Key) -> Option<SessionId> {
-    let rest = key.as_str().strip_prefix(&sessions(tenant))?;
-    rest.strip_suffix("/manifest.json")?.parse().ok()
+/// The session whose keys lie in this folder; `None` where it is the folder of something else.
+pub(crate) fn session_of_folder(tenant: &TenantId, folder: &str) -> Option<SessionId> {
+    let rest = folder.strip_prefix(&sessions(tenant))?;
+    rest.strip_suffix('/')?.parse().ok()
 }
 
 /// What the keys of a session's own packs begin with.

@@ -34,36 +34,52 @@ impl ListError {
 }
 
 impl SessionStore {
-    /// The sessions whose ids follow `after` in the order of bytes, as many as `limit`, with their manifests.
+    /// The sessions that follow `after` in the order of their keys (that of the bytes of `<id>/`), as many as `limit`, with their manifests.
     ///
-    /// The names of all the tenant's objects are listed for it, which a store gives in pages of about a thousand.
+    /// What a session holds is not listed for it: a page costs a request for each thousand names or fewer, and a read for each manifest.
     pub async fn page(
         &self,
         after: Option<&SessionId>,
         limit: NonZeroUsize,
     ) -> Result<SessionPage, ListError> {
         let prefix = key::sessions(&self.tenant);
-        let objects = self.storage.list(&prefix).await.map_err(ListError)?;
-        let ids = objects
-            .iter()
-            .filter_map(|object| key::session_of_manifest(&self.tenant, &object.key));
-        let mut ids: Vec<_> = ids
-            .filter(|id| after.is_none_or(|after| id.as_str() > after.as_str()))
-            .collect();
-        ids.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-        let has_more = ids.len() > limit.get();
-        ids.truncate(limit.get());
-        let next = ids.last().filter(|_| has_more).cloned();
+        let mut position = after.map(|after| format!("{prefix}{after}/"));
+        let mut page = SessionPage {
+            sessions: Vec::new(),
+            next: None,
+        };
+        while let Some(wanted) = NonZeroUsize::new(limit.get().saturating_sub(page.sessions.len())) {
+            let names = self
+                .storage
+                .list_folder(&prefix, position.as_deref(), wanted)
+                .await;
+            let names = names.map_err(ListError)?;
+            let ids: Vec<SessionId> = names
+                .folders
+                .iter()
+                .filter_map(|folder| key::session_of_folder(&self.tenant, folder))
+                .collect();
+            page.next = ids.last().cloned().or(page.next);
+            page.sessions.extend(self.load_all(ids).await);
+            position = names.next;
+            if position.is_none() {
+                page.next = None;
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// A session that went away since it was listed is left out.
+    async fn load_all(&self, ids: Vec<SessionId>) -> Vec<(SessionId, Result<Session, LoadError>)> {
         let loads = ids.into_iter().map(|id| async move {
             let session = self.load(&id).await.transpose()?;
             Some((id, session))
         });
-        // A session that went away since it was listed is left out.
-        let sessions = stream::iter(loads)
+        stream::iter(loads)
             .buffered(READ_AT_ONCE)
             .filter_map(std::future::ready)
             .collect()
-            .await;
-        Ok(SessionPage { sessions, next })
+            .await
     }
 }

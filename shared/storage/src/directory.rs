@@ -5,14 +5,17 @@
 //! under `.mayfly-locks/`, chosen by the key's hash; conditions are checked under that lock. A version is the SHA-256 of the content.
 //!
 //! Unlike S3, a folder cannot hold both `a` and `a/b`: [`StorageError::Occupied`]. Symbolic links inside the root are refused, not followed.
-//! Files and folders are made private to the user. Unfinished files that a crash left behind are removed at a later start.
+//! Files and folders are made private to the user. Unfinished files that a crash left behind are removed at
+//! a start more than a day later, or by [`ObjectStore::discard`].
 
 mod layout;
 mod lock;
+mod upload;
 mod write;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
@@ -24,12 +27,14 @@ use mayfly_telemetry::task;
 use crate::digest::ContentHash;
 use crate::download::download_file;
 use crate::error::Subject;
+use crate::folder;
 use crate::{
-    Body, Key, Object, ObjectMeta, ObjectStore, OpenError, Operation, Precondition, StorageError,
-    StorageOptions, Version,
+    Body, FolderPage, Key, Object, ObjectMeta, ObjectStore, OpenError, Operation, Precondition, StorageError,
+    StorageOptions, Unfinished, Upload, Version,
 };
 use layout::Layout;
 use lock::KeyLocks;
+use upload::FileUpload;
 
 /// A store in a folder.
 #[derive(Debug, Clone)]
@@ -126,6 +131,42 @@ impl ObjectStore for DirectoryStore {
         let (layout, prefix) = (self.layout.clone(), prefix.to_owned());
         task::blocking(move || layout.list(&Subject::of_prefix(Operation::List, &prefix), &prefix)).await
     }
+
+    async fn list_folder(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: NonZeroUsize,
+    ) -> Result<FolderPage, StorageError> {
+        let (layout, prefix) = (self.layout.clone(), prefix.to_owned());
+        let after = after.map(ToOwned::to_owned);
+        task::blocking(move || {
+            let subject = Subject::of_prefix(Operation::ListFolder, &prefix);
+            let entries = layout.list_level(&subject, &prefix)?;
+            Ok(folder::page_of(entries, after.as_deref(), limit))
+        })
+        .await
+    }
+
+    async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>, StorageError> {
+        Ok(Box::new(FileUpload::begin(self, key).await?))
+    }
+
+    async fn unfinished(&self) -> Result<Vec<Unfinished>, StorageError> {
+        let layout = self.layout.clone();
+        let found = task::blocking(move || upload::unfinished(&layout)).await;
+        found.map_err(|error| Subject::of_prefix(Operation::Unfinished, "").of_io(error))
+    }
+
+    async fn discard(&self, unfinished: &Unfinished) -> Result<(), StorageError> {
+        let (layout, id) = (self.layout.clone(), unfinished.id.clone());
+        let subject = Subject::of_prefix(Operation::Discard, id.as_str());
+        let discarded = task::blocking(move || upload::discard(&layout, &id)).await;
+        discarded.map_err(|error| subject.of_io(error))
+    }
+
+    /// A dropped upload removes its file at once.
+    async fn settle(&self) {}
 }
 
 fn read_limited(subject: &Subject, file: File, size: u64, max_bytes: u64) -> Result<Bytes, StorageError> {

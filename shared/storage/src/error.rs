@@ -24,6 +24,23 @@ pub enum Operation {
     Delete,
     /// [`crate::ObjectStore::list`]
     List,
+    /// [`crate::ObjectStore::list_folder`]
+    ListFolder,
+    /// [`crate::ObjectStore::upload`]
+    Upload,
+    /// [`crate::Upload::write`]
+    UploadWrite,
+    /// [`crate::Upload::complete`]
+    UploadComplete,
+    /// [`crate::ObjectStore::unfinished`]
+    Unfinished,
+    /// [`crate::ObjectStore::discard`]
+    Discard,
+}
+
+impl Operation {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::Discard as usize + 1;
 }
 
 impl fmt::Display for Operation {
@@ -35,7 +52,11 @@ impl fmt::Display for Operation {
             Self::Head => "look",
             Self::Put => "write",
             Self::Delete => "removal",
-            Self::List => "listing",
+            Self::List | Self::ListFolder => "listing",
+            Self::Upload | Self::UploadWrite => "upload",
+            Self::UploadComplete => "end of an upload",
+            Self::Unfinished => "listing of unfinished uploads",
+            Self::Discard => "removal of an unfinished upload",
         })
     }
 }

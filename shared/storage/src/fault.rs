@@ -2,6 +2,7 @@
 //!
 //! What fails is decided by counting calls, or by a seeded generator, never by time: a failure can be replayed from its script.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::error::Subject;
-use crate::{Body, Key, Object, ObjectMeta, ObjectStore, Operation, Precondition, StorageError, Version};
+use crate::{
+    Body, FolderPage, Key, Object, ObjectMeta, ObjectStore, Operation, Precondition, StorageError,
+    Unfinished, Upload, Version,
+};
 
 /// How a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,8 +111,11 @@ impl Rule {
 #[derive(Debug)]
 pub struct FaultyStore {
     store: Arc<dyn ObjectStore>,
-    script: Mutex<Script>,
+    script: SharedScript,
 }
+
+#[derive(Debug, Clone)]
+struct SharedScript(Arc<Mutex<Script>>);
 
 #[derive(Debug)]
 struct Script {
@@ -130,11 +137,11 @@ impl FaultyStore {
     pub fn new(store: Arc<dyn ObjectStore>, seed: u64) -> Self {
         Self {
             store,
-            script: Mutex::new(Script {
+            script: SharedScript(Arc::new(Mutex::new(Script {
                 rules: Vec::new(),
                 random: Random(seed),
                 faults: 0,
-            }),
+            }))),
         }
     }
 
@@ -147,26 +154,28 @@ impl FaultyStore {
 
     /// Adds a rule while the store is in use.
     pub fn add(&self, rule: Rule) {
-        self.script().rules.push(rule);
+        self.script.lock().rules.push(rule);
     }
 
     /// Ends all faults.
     pub fn heal(&self) {
-        self.script().rules.clear();
+        self.script.lock().rules.clear();
     }
 
     /// How many calls have failed on purpose.
     pub fn faults(&self) -> u64 {
-        self.script().faults
+        self.script.lock().faults
     }
+}
 
-    fn script(&self) -> std::sync::MutexGuard<'_, Script> {
-        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+impl SharedScript {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Script> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails the call before it is done, or says what becomes of its answer.
     async fn before(&self, subject: &Subject) -> Result<After, StorageError> {
-        let verdict = self.script().judge(subject);
+        let verdict = self.lock().judge(subject);
         let Some(fault) = verdict else {
             return Ok(After::Answer);
         };
@@ -207,13 +216,13 @@ impl After {
 impl ObjectStore for FaultyStore {
     async fn get(&self, key: &Key, max_bytes: u64) -> Result<Object, StorageError> {
         let subject = Subject::new(Operation::Get, key);
-        let after = self.before(&subject).await?;
+        let after = self.script.before(&subject).await?;
         after.apply(&subject, self.store.get(key, max_bytes).await).await
     }
 
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StorageError> {
         let subject = Subject::new(Operation::GetRange, key);
-        let after = self.before(&subject).await?;
+        let after = self.script.before(&subject).await?;
         after
             .apply(&subject, self.store.get_range(key, range).await)
             .await
@@ -221,7 +230,7 @@ impl ObjectStore for FaultyStore {
 
     async fn download(&self, key: &Key, to: &Path, max_bytes: u64) -> Result<u64, StorageError> {
         let subject = Subject::new(Operation::Download, key);
-        let after = self.before(&subject).await?;
+        let after = self.script.before(&subject).await?;
         after
             .apply(&subject, self.store.download(key, to, max_bytes).await)
             .await
@@ -229,13 +238,13 @@ impl ObjectStore for FaultyStore {
 
     async fn head(&self, key: &Key) -> Result<Option<u64>, StorageError> {
         let subject = Subject::new(Operation::Head, key);
-        let after = self.before(&subject).await?;
+        let after = self.script.before(&subject).await?;
         after.apply(&subject, self.store.head(key).await).await
     }
 
     async fn put(&self, key: &Key, body: Body, precondition: Precondition) -> Result<Version, StorageError> {
         let subject = Subject::new(Operation::Put, key);
-        let after = self.before(&subject).await?;
+        let after = self.script.before(&subject).await?;
         after
             .apply(&subject, self.store.put(key, body, precondition).await)
             .await
@@ -243,14 +252,81 @@ impl ObjectStore for FaultyStore {
 
     async fn delete(&self, key: &Key) -> Result<(), StorageError> {
         let subject = Subject::new(Operation::Delete, key);
-        let after = self.before(&subject).await?;
+        let after = self.script.before(&subject).await?;
         after.apply(&subject, self.store.delete(key).await).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>, StorageError> {
         let subject = Subject::of_prefix(Operation::List, prefix);
-        let after = self.before(&subject).await?;
+        let after = self.script.before(&subject).await?;
         after.apply(&subject, self.store.list(prefix).await).await
+    }
+
+    async fn list_folder(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: NonZeroUsize,
+    ) -> Result<FolderPage, StorageError> {
+        let subject = Subject::of_prefix(Operation::ListFolder, prefix);
+        let fate = self.script.before(&subject).await?;
+        let page = self.store.list_folder(prefix, after, limit).await;
+        fate.apply(&subject, page).await
+    }
+
+    async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>, StorageError> {
+        let subject = Subject::new(Operation::Upload, key);
+        let after = self.script.before(&subject).await?;
+        let upload = after.apply(&subject, self.store.upload(key).await).await?;
+        Ok(Box::new(FaultyUpload {
+            upload,
+            key: key.clone(),
+            script: self.script.clone(),
+        }))
+    }
+
+    async fn unfinished(&self) -> Result<Vec<Unfinished>, StorageError> {
+        let subject = Subject::of_prefix(Operation::Unfinished, "");
+        let after = self.script.before(&subject).await?;
+        after.apply(&subject, self.store.unfinished().await).await
+    }
+
+    async fn discard(&self, unfinished: &Unfinished) -> Result<(), StorageError> {
+        let key = unfinished.key.as_ref().map_or("", Key::as_str);
+        let subject = Subject::of_prefix(Operation::Discard, key);
+        let after = self.script.before(&subject).await?;
+        after.apply(&subject, self.store.discard(unfinished).await).await
+    }
+
+    async fn settle(&self) {
+        self.store.settle().await;
+    }
+}
+
+/// An upload each call of which the script may fail.
+#[derive(Debug)]
+struct FaultyUpload {
+    upload: Box<dyn Upload>,
+    key: Key,
+    script: SharedScript,
+}
+
+#[async_trait]
+impl Upload for FaultyUpload {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
+        let subject = Subject::new(Operation::UploadWrite, &self.key);
+        let after = self.script.before(&subject).await?;
+        after.apply(&subject, self.upload.write(bytes).await).await
+    }
+
+    async fn complete(self: Box<Self>) -> Result<u64, StorageError> {
+        let subject = Subject::new(Operation::UploadComplete, &self.key);
+        let after = self.script.before(&subject).await?;
+        after.apply(&subject, self.upload.complete().await).await
+    }
+
+    async fn abort(self: Box<Self>) {
+        self.upload.abort().await;
     }
 }
 

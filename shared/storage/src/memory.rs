@@ -1,9 +1,10 @@
 //! A store in the memory of this process: for tests, and for a fleet that may forget everything when it ends.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -13,13 +14,17 @@ use mayfly_telemetry::task;
 use crate::digest::ContentHash;
 use crate::download::download_file;
 use crate::error::Subject;
+use crate::folder;
 use crate::store::check_replacement;
-use crate::{Body, Key, Object, ObjectMeta, ObjectStore, Operation, Precondition, StorageError, Version};
+use crate::{
+    Body, FolderPage, Key, Object, ObjectMeta, ObjectStore, Operation, Precondition, StorageError,
+    Unfinished, Upload, Version,
+};
 
 /// A store in memory, with the semantics of the others: a version is the hash of the content, as S3's ETag is.
 #[derive(Default)]
 pub struct MemoryStore {
-    objects: Mutex<BTreeMap<Key, Stored>>,
+    objects: Arc<Mutex<BTreeMap<Key, Stored>>>,
 }
 
 #[derive(Clone)]
@@ -120,6 +125,72 @@ impl ObjectStore for MemoryStore {
             })
             .collect())
     }
+
+    async fn list_folder(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: NonZeroUsize,
+    ) -> Result<FolderPage, StorageError> {
+        let all = self.list(prefix).await?;
+        Ok(folder::page(prefix, all, after, limit))
+    }
+
+    async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>, StorageError> {
+        Ok(Box::new(MemoryUpload {
+            objects: Arc::clone(&self.objects),
+            key: key.clone(),
+            content: Vec::new(),
+        }))
+    }
+
+    /// None: an upload dies with the process, and so does the store.
+    async fn unfinished(&self) -> Result<Vec<Unfinished>, StorageError> {
+        Ok(Vec::new())
+    }
+
+    async fn discard(&self, _unfinished: &Unfinished) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    async fn settle(&self) {}
+}
+
+struct MemoryUpload {
+    objects: Arc<Mutex<BTreeMap<Key, Stored>>>,
+    key: Key,
+    content: Vec<u8>,
+}
+
+impl std::fmt::Debug for MemoryUpload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryUpload")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Upload for MemoryUpload {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
+        self.content.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn complete(self: Box<Self>) -> Result<u64, StorageError> {
+        let bytes = Bytes::from(self.content);
+        let size = bytes.len() as u64;
+        let stored = Stored {
+            version: Version::new(ContentHash::of(&bytes).to_string()),
+            bytes,
+            modified: SystemTime::now(),
+        };
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.insert(self.key, stored);
+        Ok(size)
+    }
+
+    async fn abort(self: Box<Self>) {}
 }
 
 fn load(subject: &Subject, body: &Body, precondition: &Precondition) -> Result<Stored, StorageError> {

@@ -1,5 +1,6 @@
 //! Counts what goes through a store: for benches, metrics and closing figures.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use mayfly_telemetry::task;
 
-use crate::{Body, Key, Object, ObjectMeta, ObjectStore, Operation, Precondition, StorageError, Version};
+use crate::{
+    Body, FolderPage, Key, Object, ObjectMeta, ObjectStore, Operation, Precondition, StorageError,
+    Unfinished, Upload, Version,
+};
 
 /// How many calls there were, by operation, the failed ones included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,24 +26,30 @@ pub struct RequestCounts {
     pub put: u64,
     pub delete: u64,
     pub list: u64,
+    pub list_folder: u64,
+    pub upload: u64,
+    pub unfinished: u64,
+    pub discard: u64,
 }
 
 impl RequestCounts {
     /// All calls together.
     pub fn total(&self) -> u64 {
-        self.get + self.get_range + self.download + self.head + self.put + self.delete + self.list
+        let reads = self.get + self.get_range + self.download + self.head;
+        let writes = self.put + self.upload + self.delete + self.discard;
+        reads + writes + self.list + self.list_folder + self.unfinished
     }
 }
 
 /// A store that counts the calls to another, and the bytes of content that were read and written with success.
 ///
-/// Calls of the port are counted, not requests on the wire: a write in parts, or one that is repeated, is one call.
+/// Calls of the port are counted, not requests on the wire: a write in parts or of a stream, or one that is repeated, is one call.
 #[derive(Debug)]
 pub struct Metered {
     store: Arc<dyn ObjectStore>,
-    requests: [AtomicU64; 7],
+    requests: [AtomicU64; Operation::COUNT],
     read_bytes: AtomicU64,
-    written_bytes: AtomicU64,
+    written_bytes: Arc<AtomicU64>,
 }
 
 impl Metered {
@@ -49,7 +59,7 @@ impl Metered {
             store,
             requests: Default::default(),
             read_bytes: AtomicU64::new(0),
-            written_bytes: AtomicU64::new(0),
+            written_bytes: Arc::default(),
         }
     }
 
@@ -74,6 +84,10 @@ impl Metered {
             put: count(Operation::Put),
             delete: count(Operation::Delete),
             list: count(Operation::List),
+            list_folder: count(Operation::ListFolder),
+            upload: count(Operation::Upload),
+            unfinished: count(Operation::Unfinished),
+            discard: count(Operation::Discard),
         }
     }
 
@@ -132,6 +146,62 @@ impl ObjectStore for Metered {
         self.count(Operation::List);
         self.store.list(prefix).await
     }
+
+    async fn list_folder(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: NonZeroUsize,
+    ) -> Result<FolderPage, StorageError> {
+        self.count(Operation::ListFolder);
+        self.store.list_folder(prefix, after, limit).await
+    }
+
+    async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>, StorageError> {
+        self.count(Operation::Upload);
+        Ok(Box::new(MeteredUpload {
+            upload: self.store.upload(key).await?,
+            written_bytes: Arc::clone(&self.written_bytes),
+        }))
+    }
+
+    async fn unfinished(&self) -> Result<Vec<Unfinished>, StorageError> {
+        self.count(Operation::Unfinished);
+        self.store.unfinished().await
+    }
+
+    async fn discard(&self, unfinished: &Unfinished) -> Result<(), StorageError> {
+        self.count(Operation::Discard);
+        self.store.discard(unfinished).await
+    }
+
+    async fn settle(&self) {
+        self.store.settle().await;
+    }
+}
+
+/// An upload whose bytes are counted when they have become an object.
+#[derive(Debug)]
+struct MeteredUpload {
+    upload: Box<dyn Upload>,
+    written_bytes: Arc<AtomicU64>,
+}
+
+#[async_trait]
+impl Upload for MeteredUpload {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
+        self.upload.write(bytes).await
+    }
+
+    async fn complete(self: Box<Self>) -> Result<u64, StorageError> {
+        let bytes = self.upload.complete().await?;
+        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    async fn abort(self: Box<Self>) {
+        self.upload.abort().await;
+    }
 }
 
 #[cfg(test)]
@@ -154,11 +224,16 @@ mod tests {
         store.get(&key, 10).await.unwrap();
         store.get_range(&key, 2..5).await.unwrap();
         store.get(&key, 9).await.unwrap_err();
+        let mut upload = store.upload(&key).await.unwrap();
+        upload.write(Bytes::from_static(b"12345")).await.unwrap();
         assert_eq!((store.read_bytes(), store.written_bytes()), (13, 10));
+        upload.complete().await.unwrap();
+        assert_eq!((store.read_bytes(), store.written_bytes()), (13, 15));
         let requests = store.requests();
         assert_eq!(
-            (requests.put, requests.get, requests.get_range, requests.total()),
-            (2, 2, 1, 5)
+            (requests.put, requests.get, requests.get_range, requests.upload),
+            (2, 2, 1, 1)
         );
+        assert_eq!(requests.total(), 6);
     }
 }

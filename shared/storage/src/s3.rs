@@ -27,16 +27,19 @@
 //!
 //! # Leftovers
 //!
-//! An upload in parts is aborted when it fails or is dropped. A process that is killed leaves its parts behind: give the bucket a
-//! lifecycle rule that aborts incomplete uploads after a day.
+//! An upload in parts is aborted when it fails or is dropped. A process that is killed leaves its parts behind, which
+//! [`ObjectStore::unfinished`] finds. A lifecycle rule of the bucket that aborts incomplete uploads after a day does the same.
 
 mod connect;
 mod etag;
 mod failure;
 mod multipart;
 mod read;
+mod stream;
+mod unfinished;
 mod write;
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
 
@@ -48,12 +51,17 @@ use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 
 use crate::error::Subject;
+use crate::folder;
 use crate::{
-    Body, Key, Object, ObjectMeta, ObjectStore, OpenError, Operation, Precondition, StorageError,
-    StorageOptions, Version,
+    Body, FolderPage, Key, Object, ObjectMeta, ObjectStore, OpenError, Operation, Precondition, StorageError,
+    StorageOptions, Unfinished, Upload, Version,
 };
 use etag::EtagForms;
 use failure::Failure;
+use stream::StreamedUpload;
+
+/// What S3 lists at once.
+const MAX_LISTED: i32 = 1000;
 
 /// A store in a bucket.
 #[derive(Clone)]
@@ -64,8 +72,8 @@ pub struct S3Store {
     prefix: String,
     options: StorageOptions,
     etag_forms: EtagForms,
-    /// Aborts of uploads that were dropped.
-    aborts: TaskTracker,
+    /// Streamed uploads, and aborts of uploads that were dropped.
+    background: TaskTracker,
 }
 
 impl S3Store {
@@ -82,7 +90,7 @@ impl S3Store {
             prefix: prefix.map(|prefix| format!("{prefix}/")).unwrap_or_default(),
             options: options.clone(),
             etag_forms: EtagForms::new(options.s3.etag_form),
-            aborts: TaskTracker::new(),
+            background: TaskTracker::new(),
         })
     }
 
@@ -90,13 +98,42 @@ impl S3Store {
         format!("{}{key}", self.prefix)
     }
 
-    fn listed(&self, subject: &Subject, page: ListObjectsV2Output) -> Result<Vec<ObjectMeta>, StorageError> {
-        let objects = page.contents.unwrap_or_default();
+    fn listed(&self, subject: &Subject, page: &ListObjectsV2Output) -> Result<Vec<ObjectMeta>, StorageError> {
+        let objects = page.contents();
         let ours = objects
             .iter()
             .filter_map(|object| self.own_key(object).map(|key| (key, object)));
         ours.map(|(key, object)| object_meta(subject, key, object))
             .collect()
+    }
+
+    /// What one answer holds of a level. A server may tell the folder that the page begins behind once more.
+    fn level(
+        &self,
+        subject: &Subject,
+        answer: &ListObjectsV2Output,
+        after: Option<&str>,
+    ) -> Result<FolderPage, StorageError> {
+        let folders = answer.common_prefixes().iter().filter_map(|it| it.prefix());
+        let folders = folders
+            .filter_map(|it| it.strip_prefix(&self.prefix))
+            .filter(|it| is_folder(it));
+        let mut page = FolderPage {
+            objects: self.listed(subject, answer)?,
+            folders: folders.map(ToOwned::to_owned).collect(),
+            next: None,
+        };
+        page.folders
+            .retain(|it| after.is_none_or(|after| it.as_str() > after));
+        page.objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        page.folders.sort_unstable();
+        if answer.is_truncated() == Some(true) {
+            let object = answer.contents().iter().filter_map(ListedObject::key).max();
+            let folder = answer.common_prefixes().iter().filter_map(|it| it.prefix()).max();
+            let last = object.max(folder).and_then(|it| it.strip_prefix(&self.prefix));
+            page.next = last.map(ToOwned::to_owned);
+        }
+        Ok(page)
     }
 
     fn own_key(&self, object: &ListedObject) -> Option<Key> {
@@ -111,6 +148,11 @@ impl std::fmt::Debug for S3Store {
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a text is the folder of a key.
+fn is_folder(text: &str) -> bool {
+    text.strip_suffix('/').is_some_and(|text| Key::new(text).is_ok())
 }
 
 fn object_meta(subject: &Subject, key: Key, object: &ListedObject) -> Result<ObjectMeta, StorageError> {
@@ -168,9 +210,43 @@ impl ObjectStore for S3Store {
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| Failure::from(error).into_error(&subject))?;
-            found.extend(self.listed(&subject, page)?);
+            found.extend(self.listed(&subject, &page)?);
         }
         found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(found)
+    }
+
+    async fn list_folder(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: NonZeroUsize,
+    ) -> Result<FolderPage, StorageError> {
+        let subject = Subject::of_prefix(Operation::ListFolder, prefix);
+        let request = self.client.list_objects_v2().bucket(&self.bucket).delimiter("/");
+        let request = request
+            .prefix(format!("{}{prefix}", self.prefix))
+            .set_start_after(after.map(|after| format!("{}{}", self.prefix, folder::behind(after))))
+            .max_keys(i32::try_from(limit.get()).unwrap_or(i32::MAX).min(MAX_LISTED));
+        let answer = request.send().await;
+        let answer = answer.map_err(|error| Failure::from(error).into_error(&subject))?;
+        self.level(&subject, &answer, after)
+    }
+
+    async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>, StorageError> {
+        Ok(Box::new(StreamedUpload::begin(self, key)))
+    }
+
+    async fn unfinished(&self) -> Result<Vec<Unfinished>, StorageError> {
+        unfinished::list(self).await
+    }
+
+    async fn discard(&self, unfinished: &Unfinished) -> Result<(), StorageError> {
+        unfinished::discard(self, unfinished).await
+    }
+
+    async fn settle(&self) {
+        self.background.close();
+        self.background.wait().await;
     }
 }

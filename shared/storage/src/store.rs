@@ -1,6 +1,7 @@
 //! The port itself: what every store does, in which types, and with which promises.
 
 use std::fmt::Debug;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
@@ -9,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::error::Subject;
-use crate::{Body, Key, StorageError};
+use crate::{Body, Key, StorageError, Unfinished, Upload};
 
 /// The most bytes of a write under [`Precondition::IfMatch`]: what is replaced is a small pointer, never data.
 pub const MAX_REPLACEMENT_BYTES: u64 = 16 * 1024 * 1024;
@@ -83,6 +84,17 @@ pub struct ObjectMeta {
     pub modified: SystemTime,
 }
 
+/// Some of what lies directly below a prefix, as [`ObjectStore::list_folder`] lists it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FolderPage {
+    /// Objects whose keys have no `/` after the prefix, sorted by key.
+    pub objects: Vec<ObjectMeta>,
+    /// What other keys begin with, up to and with the first `/` after the prefix; sorted, each once.
+    pub folders: Vec<String>,
+    /// Where the next page begins; `None` where this is the last one.
+    pub next: Option<String>,
+}
+
 /// A store of objects. The promises that hold for all operations stand at the head of this crate.
 #[async_trait]
 pub trait ObjectStore: Debug + Send + Sync + 'static {
@@ -121,4 +133,28 @@ pub trait ObjectStore: Debug + Send + Sync + 'static {
     ///
     /// Objects of others in the same place, whose names are no [`Key`]s, are left out.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>, StorageError>;
+
+    /// Lists what lies directly below `prefix` (any text; a folder's ends with `/`), in the order of bytes of keys and folders together: those
+    /// that follow `after`, as many as `limit` or fewer, whatever their folders hold. Fewer does not mean that there are no more:
+    /// [`FolderPage::next`] says so, and is `after` of the next page.
+    ///
+    /// A folder that has just become empty may be listed for a moment.
+    async fn list_folder(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: NonZeroUsize,
+    ) -> Result<FolderPage, StorageError>;
+
+    /// Begins a write whose length is not known, in bounded memory. It has no condition: the key is one that no other writer uses.
+    async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>, StorageError>;
+
+    /// Everything in the store that was begun and is no object yet, whoever began it: also what is under way at this moment.
+    async fn unfinished(&self) -> Result<Vec<Unfinished>, StorageError>;
+
+    /// Removes what an unfinished write holds; one that is gone is removed already. If it was still under way, it fails.
+    async fn discard(&self, unfinished: &Unfinished) -> Result<(), StorageError>;
+
+    /// Waits until what dropped uploads held is removed, or the attempts at it are over.
+    async fn settle(&self);
 }

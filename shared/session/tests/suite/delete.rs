@@ -34,7 +34,7 @@ async fn sessions_are_listed_by_id_and_in_pages() {
     for backend in backends().await {
         let storage = &backend.storage;
         assert_eq!(page(storage, None, 5).await, (vec![], false));
-        // `a-b` lies before `a/…` as a key, and after it as an id.
+        // In the order of keys: `a-b/` lies before `a/`.
         for name in ["b", "a", "a-b", "a.b", "B"] {
             store(storage).save(None, named(name)).await.unwrap();
         }
@@ -43,13 +43,13 @@ async fn sessions_are_listed_by_id_and_in_pages() {
         overwrite(storage, "tenants/default/sessions/a/packs/x.pack", b"x".to_vec()).await;
         assert_eq!(
             page(storage, None, 3).await,
-            (vec!["B".into(), "a".into(), "a-b".into()], true),
+            (vec!["B".into(), "a-b".into(), "a.b".into()], true),
             "{}",
             backend.name
         );
         assert_eq!(
-            page(storage, Some("a-b"), 3).await,
-            (vec!["a.b".into(), "b".into()], false)
+            page(storage, Some("a.b"), 3).await,
+            (vec!["a".into(), "b".into()], false)
         );
         overwrite(
             storage,

@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Subject;
+use crate::folder::Entry as Level;
 use crate::key::{RESERVED_PREFIX, check_component};
 use crate::{Key, ObjectMeta, StorageError};
 
@@ -116,6 +117,21 @@ impl Layout {
         }
         found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(found)
+    }
+
+    /// What lies directly below a prefix, in no order.
+    pub(super) fn list_level(&self, subject: &Subject, prefix: &str) -> Result<Vec<Level>, StorageError> {
+        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+        if !self.is_folder(subject, folder)? {
+            return Ok(Vec::new());
+        }
+        let entries = self.entries(folder).map_err(|error| subject.of_io(error))?;
+        let (mut objects, mut folders) = (Vec::new(), Vec::new());
+        for entry in entries.into_iter().filter(|entry| entry.path.starts_with(prefix)) {
+            entry.sort(&mut objects, &mut folders);
+        }
+        let folders = folders.into_iter().map(|path| Level::Folder(format!("{path}/")));
+        Ok(objects.into_iter().map(Level::Object).chain(folders).collect())
     }
 
     fn is_folder(&self, subject: &Subject, folder: &str) -> Result<bool, StorageError> {

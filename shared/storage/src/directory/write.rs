@@ -10,6 +10,7 @@ use tracing::debug;
 
 use super::layout::{Layout, sync_folder};
 use super::lock::KeyLocks;
+use super::upload;
 use crate::digest::{ContentHash, copy_hashed};
 use crate::error::Subject;
 use crate::store::check_replacement;
@@ -34,6 +35,19 @@ pub(super) fn put(
         check(layout, subject, key, precondition)?;
     }
     let (staged, version) = stage(layout, subject, body)?;
+    put_staged(layout, locks, subject, key, staged, precondition)?;
+    Ok(version)
+}
+
+/// Gives a file that is written and synced its place, if the condition holds.
+pub(super) fn put_staged(
+    layout: &Layout,
+    locks: &KeyLocks,
+    subject: &Subject,
+    key: &Key,
+    staged: NamedTempFile,
+    precondition: &Precondition,
+) -> Result<(), StorageError> {
     let lock = locks.lock(subject, key)?;
     check(layout, subject, key, precondition)?;
     let path = layout.path(key);
@@ -42,7 +56,7 @@ pub(super) fn put(
     if let Some(folder) = path.parent() {
         sync_unless_pruned(folder).map_err(|error| subject.of_io(error))?;
     }
-    Ok(version)
+    Ok(())
 }
 
 pub(super) fn delete(
@@ -67,29 +81,24 @@ pub(super) fn delete(
 
 /// Removes unfinished files that a crash left behind.
 pub(super) fn sweep(layout: &Layout) {
-    let Ok(entries) = fs::read_dir(layout.unfinished()) else {
-        return;
-    };
     let now = SystemTime::now();
-    for path in entries.flatten().map(|entry| entry.path()) {
-        if is_abandoned(&path, now) && fs::remove_file(&path).is_ok() {
-            debug!(path = %path.display(), "removed an unfinished file of an earlier process");
+    for unfinished in upload::unfinished(layout).unwrap_or_default() {
+        let age = now.duration_since(unfinished.alive_at).unwrap_or_default();
+        if age > ABANDONED_AFTER && upload::discard(layout, &unfinished.id).is_ok() {
+            debug!(
+                file = unfinished.id.as_str(),
+                "removed an unfinished file of an earlier process"
+            );
         }
     }
-}
-
-fn is_abandoned(path: &Path, now: SystemTime) -> bool {
-    let modified = fs::symlink_metadata(path).and_then(|meta| meta.modified());
-    modified.is_ok_and(|modified| {
-        now.duration_since(modified)
-            .is_ok_and(|age| age > ABANDONED_AFTER)
-    })
 }
 
 fn stage(layout: &Layout, subject: &Subject, body: &Body) -> Result<(NamedTempFile, Version), StorageError> {
     let content = body.reader().map_err(|error| body.failed(subject, error))?;
     let write = || {
-        let mut staged = Builder::new().prefix("put-").tempfile_in(layout.unfinished())?;
+        let mut staged = Builder::new()
+            .prefix(upload::PUT)
+            .tempfile_in(layout.unfinished())?;
         let (hash, _) = copy_hashed(content, staged.as_file_mut())?;
         staged.as_file().sync_all()?;
         Ok((staged, hash))
@@ -99,7 +108,7 @@ fn stage(layout: &Layout, subject: &Subject, body: &Body) -> Result<(NamedTempFi
 }
 
 /// A folder of the store that is gone is no missing object.
-fn failed_to_stage(subject: &Subject, error: io::Error) -> StorageError {
+pub(super) fn failed_to_stage(subject: &Subject, error: io::Error) -> StorageError {
     match error.kind() {
         io::ErrorKind::NotFound => subject.unavailable(error),
         _ => subject.of_io(error),

@@ -16,10 +16,10 @@ use super::failure::Failure;
 use super::write::{Request, Write, content_md5};
 use super::{S3Store, read};
 use crate::error::Subject;
-use crate::{Body, Precondition, StorageError, Version};
+use crate::{Body, Key, Precondition, StorageError, Version};
 
 /// S3's limit.
-const MAX_PARTS: u64 = 10_000;
+pub(super) const MAX_PARTS: u64 = 10_000;
 
 pub(super) async fn put(store: &S3Store, write: &Write) -> Result<Version, StorageError> {
     if write.precondition == Precondition::IfAbsent
@@ -29,7 +29,7 @@ pub(super) async fn put(store: &S3Store, write: &Write) -> Result<Version, Stora
     }
     let upload = Upload::start(store, write).await?;
     let outcome = match upload.send_parts(store, write).await {
-        Ok(parts) => store.repeat(write, &upload.completion(parts)).await,
+        Ok(completion) => store.repeat(write, &completion).await,
         Err(error) => Err(error),
     };
     upload.end(outcome).await
@@ -38,95 +38,44 @@ pub(super) async fn put(store: &S3Store, write: &Write) -> Result<Version, Stora
 /// An upload that has begun; it is aborted when it is dropped before its end.
 struct Upload {
     handle: Option<UploadHandle>,
-    aborts: tokio_util::task::TaskTracker,
+    background: tokio_util::task::TaskTracker,
 }
 
+/// Names an upload that has begun, and can abort it.
 #[derive(Clone)]
-struct UploadHandle {
+pub(super) struct UploadHandle {
     client: Client,
     bucket: String,
-    key: String,
-    id: String,
+    pub(super) key: String,
+    pub(super) id: String,
 }
 
 impl Upload {
     async fn start(store: &S3Store, write: &Write) -> Result<Self, StorageError> {
-        let key = store.full_key(&write.key);
-        let request = store
-            .client
-            .create_multipart_upload()
-            .bucket(&store.bucket)
-            .key(&key);
-        let answer = request
-            .send()
-            .await
-            .map_err(|error| Failure::from(error).into_error(&write.subject))?;
-        let id = answer
-            .upload_id
-            .ok_or_else(|| write.subject.damaged("the server gave no upload id"))?;
         Ok(Self {
-            handle: Some(UploadHandle {
-                client: store.client.clone(),
-                bucket: store.bucket.clone(),
-                key,
-                id,
-            }),
-            aborts: store.aborts.clone(),
+            handle: Some(UploadHandle::begin(store, &write.subject, &write.key).await?),
+            background: store.background.clone(),
         })
     }
 
-    fn id(&self) -> String {
+    fn handle(&self, subject: &Subject) -> Result<&UploadHandle, StorageError> {
         self.handle
             .as_ref()
-            .map(|handle| handle.id.clone())
-            .unwrap_or_default()
+            .ok_or_else(|| subject.unavailable("the upload has ended"))
     }
 
-    fn completion(&self, parts: Vec<CompletedPart>) -> Request {
-        Request::Complete {
-            upload: self.id(),
-            parts: CompletedMultipartUpload::builder().set_parts(Some(parts)).build(),
-        }
-    }
-
-    async fn send_parts(&self, store: &S3Store, write: &Write) -> Result<Vec<CompletedPart>, StorageError> {
+    async fn send_parts(&self, store: &S3Store, write: &Write) -> Result<Request, StorageError> {
+        let handle = self.handle(&write.subject)?;
         let part_bytes = store.options.part_bytes.max(write.size.div_ceil(MAX_PARTS));
         let parts = Part::all(write.size, part_bytes);
-        stream::iter(parts.map(|part| self.send_part(store, write, part)))
+        let parts = stream::iter(parts.map(|part| send_part(handle, store, write, part)))
             .buffered(store.options.part_concurrency.max(1))
             .try_collect()
-            .await
-    }
-
-    async fn send_part(
-        &self,
-        store: &S3Store,
-        write: &Write,
-        part: Part,
-    ) -> Result<CompletedPart, StorageError> {
-        let (subject, body) = (write.subject.clone(), write.body.clone());
-        let (content, md5) = task::blocking(move || {
-            let content = part.read(&subject, &body)?;
-            let md5 = content_md5(&content);
-            Ok::<_, StorageError>((content, md5))
+            .await?;
+        Ok(Request::Complete {
+            upload: handle.id.clone(),
+            parts: CompletedMultipartUpload::builder().set_parts(Some(parts)).build(),
         })
-        .await?;
-        let request = store
-            .client
-            .upload_part()
-            .bucket(&store.bucket)
-            .key(store.full_key(&write.key));
-        let request = request.upload_id(self.id()).part_number(part.number);
-        let request = request.content_md5(md5).body(content.into()).customize();
-        let time = aws_sdk_s3::Config::builder().timeout_config(store.time_for(part.bytes));
-        let sent = request.config_override(time).send().await;
-        let tag = sent
-            .map_err(|error| part_failed(error.into(), &write.subject))?
-            .e_tag;
-        Ok(CompletedPart::builder()
-            .part_number(part.number)
-            .set_e_tag(tag)
-            .build())
     }
 
     /// Aborts the upload unless it became an object, and passes the outcome on.
@@ -142,13 +91,72 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         if let (Some(handle), Ok(_runtime)) = (self.handle.take(), Handle::try_current()) {
-            task::spawn(&self.aborts, handle.abort());
+            task::spawn(&self.background, handle.abort());
         }
     }
 }
 
+async fn send_part(
+    handle: &UploadHandle,
+    store: &S3Store,
+    write: &Write,
+    part: Part,
+) -> Result<CompletedPart, StorageError> {
+    let (subject, body) = (write.subject.clone(), write.body.clone());
+    let (content, md5) = task::blocking(move || {
+        let content = part.read(&subject, &body)?;
+        let md5 = content_md5(&content);
+        Ok::<_, StorageError>((content, md5))
+    })
+    .await?;
+    handle
+        .send_part(store, &write.subject, (part.number, content, md5))
+        .await
+}
+
 impl UploadHandle {
-    async fn abort(self) {
+    pub(super) async fn begin(store: &S3Store, subject: &Subject, key: &Key) -> Result<Self, StorageError> {
+        let key = store.full_key(key);
+        let request = store
+            .client
+            .create_multipart_upload()
+            .bucket(&store.bucket)
+            .key(&key);
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| Failure::from(error).into_error(subject))?;
+        let id = answer
+            .upload_id
+            .ok_or_else(|| subject.damaged("the server gave no upload id"))?;
+        Ok(Self {
+            client: store.client.clone(),
+            bucket: store.bucket.clone(),
+            key,
+            id,
+        })
+    }
+
+    /// Sends a part; the SDK repeats it, as often and as long as the options say.
+    pub(super) async fn send_part(
+        &self,
+        store: &S3Store,
+        subject: &Subject,
+        (number, content, md5): (i32, Bytes, String),
+    ) -> Result<CompletedPart, StorageError> {
+        let request = self.client.upload_part().bucket(&self.bucket).key(&self.key);
+        let request = request.upload_id(&self.id).part_number(number);
+        let time = aws_sdk_s3::Config::builder().timeout_config(store.time_for(content.len() as u64));
+        let request = request.content_md5(md5).body(content.into()).customize();
+        let sent = request.config_override(time).send().await;
+        let tag = sent.map_err(|error| part_failed(error.into(), subject))?.e_tag;
+        Ok(CompletedPart::builder()
+            .part_number(number)
+            .set_e_tag(tag)
+            .build())
+    }
+
+    pub(super) async fn abort(self) {
         let request = self
             .client
             .abort_multipart_upload()
@@ -159,7 +167,7 @@ impl UploadHandle {
             Err(failure) => warn!(
                 key = self.key,
                 ?failure,
-                "could not abort an upload; its parts stay until the bucket's lifecycle rule removes them"
+                "could not abort an upload; its parts stay until they are swept, or the bucket's lifecycle rule removes them"
             ),
         }
     }

@@ -22,7 +22,7 @@ fn key(text: &str) -> Key {
 }
 
 /// Bytes that do not repeat, so that parts in the wrong order are seen.
-fn content(bytes: usize) -> Bytes {
+pub(crate) fn content(bytes: usize) -> Bytes {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let words = std::iter::repeat_with(move || {
         state ^= state << 13;

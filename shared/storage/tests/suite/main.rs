@@ -6,6 +6,7 @@ mod cases;
 mod directory_only;
 mod proxy;
 mod s3_only;
+mod uploads;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -62,12 +63,12 @@ async fn s3() -> Fixture {
 }
 
 macro_rules! over {
-    ($backend:ident: $($case:ident)*) => {
+    ($backend:ident: $($group:ident::$case:ident)*) => {
         mod $backend {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    crate::cases::$case(crate::$backend().await).await;
+                    crate::$group::$case(crate::$backend().await).await;
                 }
             )*
         }
@@ -77,26 +78,29 @@ macro_rules! over {
 macro_rules! suite {
     ($($backend:ident)*) => {
         $(over! { $backend:
-            an_object_comes_back_as_it_was_written
-            an_empty_object_is_an_object
-            an_absent_object_is_told_from_a_failure
-            ranges_stop_at_the_end_of_the_object
-            limits_hold
-            a_write_without_condition_replaces
-            a_create_only_write_never_replaces
-            a_swap_needs_the_current_version
-            the_probe_is_satisfied
-            one_of_32_creators_wins
-            no_increment_is_lost_by_racing_writers
-            a_listing_has_all_pages_in_order
-            a_listing_keeps_to_its_prefix
-            a_large_file_goes_up_and_comes_down
-            a_large_body_goes_up_and_comes_down
-            a_large_file_is_created_once
-            a_failed_download_leaves_no_file
-            a_file_that_is_missing_is_named
-            removing_twice_is_fine
-            errors_name_the_operation_and_the_key
+            cases::an_object_comes_back_as_it_was_written
+            cases::an_empty_object_is_an_object
+            cases::an_absent_object_is_told_from_a_failure
+            cases::ranges_stop_at_the_end_of_the_object
+            cases::limits_hold
+            cases::a_write_without_condition_replaces
+            cases::a_create_only_write_never_replaces
+            cases::a_swap_needs_the_current_version
+            cases::the_probe_is_satisfied
+            cases::one_of_32_creators_wins
+            cases::no_increment_is_lost_by_racing_writers
+            cases::a_listing_has_all_pages_in_order
+            cases::a_listing_keeps_to_its_prefix
+            cases::a_large_file_goes_up_and_comes_down
+            cases::a_large_body_goes_up_and_comes_down
+            cases::a_large_file_is_created_once
+            cases::a_failed_download_leaves_no_file
+            cases::a_file_that_is_missing_is_named
+            cases::removing_twice_is_fine
+            cases::errors_name_the_operation_and_the_key
+            uploads::a_stream_becomes_an_object_at_its_end
+            uploads::a_stream_that_is_given_up_leaves_nothing
+            uploads::a_level_is_listed_in_pages
         })*
     };
 }

@@ -44,7 +44,7 @@ impl Bucket {
         self.open(&self.options(&proxy.endpoint())).await
     }
 
-    async fn direct(&self) -> Arc<dyn ObjectStore> {
+    pub(crate) async fn direct(&self) -> Arc<dyn ObjectStore> {
         self.open(&self.options(&Moto::shared().endpoint())).await
     }
 }
