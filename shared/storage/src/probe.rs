@@ -175,6 +175,7 @@ async fn check_winner(store: &dyn ObjectStore, key: &Key, winner: &Winner) -> Re
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
     use std::ops::Range;
     use std::path::Path;
     use std::sync::Arc;
@@ -183,7 +184,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{Body, Fault, FaultyStore, MemoryStore, Object, ObjectMeta, Operation, Rule, When};
+    use crate::{
+        Body, Fault, FaultyStore, FolderPage, MemoryStore, Object, ObjectMeta, Operation, Rule, Unfinished,
+        Upload, When,
+    };
 
     /// Looks first and writes later, as some servers do: right one by one, wrong in a race.
     #[derive(Debug, Default)]
@@ -230,6 +234,26 @@ mod tests {
         }
         async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>, StorageError> {
             self.store.list(prefix).await
+        }
+        async fn list_folder(
+            &self,
+            prefix: &str,
+            after: Option<&str>,
+            limit: NonZeroUsize,
+        ) -> Result<FolderPage, StorageError> {
+            self.store.list_folder(prefix, after, limit).await
+        }
+        async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>, StorageError> {
+            self.store.upload(key).await
+        }
+        async fn unfinished(&self) -> Result<Vec<Unfinished>, StorageError> {
+            self.store.unfinished().await
+        }
+        async fn discard(&self, unfinished: &Unfinished) -> Result<(), StorageError> {
+            self.store.discard(unfinished).await
+        }
+        async fn settle(&self) {
+            self.store.settle().await;
         }
     }
 
