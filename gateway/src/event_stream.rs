@@ -12,10 +12,10 @@ use futures::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use mayfly_protocol::{ErrorCode, JobId, Refusal, header};
+use mayfly_server::request::single_header;
 use mayfly_sse::HEARTBEAT;
 use tokio::time::timeout;
 
-use crate::intake::single;
 use crate::jobs::{Job, Reader};
 
 const LAST_EVENT_ID: &str = "Last-Event-ID";
@@ -67,7 +67,7 @@ pub(crate) fn job_id_value(id: &JobId) -> HeaderValue {
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<u64, Refusal> {
-    let text = single(headers, LAST_EVENT_ID)?.unwrap_or_default();
+    let text = single_header(headers, LAST_EVENT_ID)?.unwrap_or_default();
     if text.is_empty() {
         return Ok(0);
     }

@@ -5,13 +5,11 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use bytes::Bytes;
 use http::{HeaderMap, Request};
-use http_body_util::BodyExt as _;
 use mayfly_protocol::{ErrorCode, Job, JobKind, Refusal, SessionId};
+use mayfly_server::request::{BodyLimits, check_json, read_body};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 
 use crate::config::GatewayConfig;
 use crate::state::Gateway;
@@ -43,55 +41,19 @@ pub(crate) async fn read(
     request: Request<Body>,
 ) -> Result<Intake, Refusal> {
     let (head, body) = request.into_parts();
-    let config = &gateway.config;
-    check_media_type(&head.headers)?;
-    check_declared_length(&head.headers, config.max_body_bytes)?;
+    let limits = BodyLimits {
+        bytes: gateway.config.max_body_bytes,
+        timeout: gateway.config.body_timeout,
+    };
+    check_json(&head.headers, limits)?;
     check_no_idempotency_key(&head.headers)?;
-    let collected = timeout(config.body_timeout, collect(body, config, &gateway.held_bytes));
-    let body = collected.await.map_err(|_| late(config))??;
+    let body = read_held(gateway, body, limits).await?;
     let job = Job::parse(kind, &body.bytes)?;
     Ok(Intake {
         session: job.session_id().clone(),
         body,
         respond_async: prefers_async(&head.headers),
     })
-}
-
-fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
-    let unsupported = |text: &str| Err(Refusal::new(ErrorCode::UnsupportedMediaType, text));
-    let content_type = single(headers, CONTENT_TYPE.as_str())?.unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return unsupported("the body must be JSON; send it with `content-type: application/json`");
-    }
-    let encoding = single(headers, CONTENT_ENCODING.as_str())?.unwrap_or("identity");
-    if !encoding.eq_ignore_ascii_case("identity") {
-        return unsupported("the body must not be compressed; send it without `content-encoding`");
-    }
-    Ok(())
-}
-
-/// The value of a header that may stand there once.
-pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
-    let mut values = headers.get_all(name).iter();
-    let value = match (values.next(), values.next()) {
-        (None, _) => return Ok(None),
-        (Some(value), None) => value.to_str().ok(),
-        (Some(_), Some(_)) => None,
-    };
-    value.map(Some).ok_or_else(|| {
-        let text = format!("the header `{name}` is not readable text, or stands there twice");
-        Refusal::new(ErrorCode::InvalidRequest, text).with_field(name)
-    })
-}
-
-fn check_declared_length(headers: &HeaderMap, max_bytes: usize) -> Result<(), Refusal> {
-    let value = headers.get(CONTENT_LENGTH);
-    let declared: Option<u64> = value.and_then(|value| value.to_str().ok()?.parse().ok());
-    match declared.is_some_and(|bytes| bytes > max_bytes as u64) {
-        true => Err(too_large(max_bytes)),
-        false => Ok(()),
-    }
 }
 
 /// A key promises that the job never runs twice. This gateway cannot keep that yet, and does not pretend to.
@@ -113,29 +75,19 @@ fn prefers_async(headers: &HeaderMap) -> bool {
 }
 
 /// Reads the body, and stops as soon as it, or all bodies together, are too large.
-async fn collect(
-    mut body: Body,
-    config: &GatewayConfig,
-    held_bytes: &Arc<Semaphore>,
-) -> Result<HeldBody, Refusal> {
-    let mut bytes = BytesMut::new();
+async fn read_held(gateway: &Gateway, body: Body, limits: BodyLimits) -> Result<HeldBody, Refusal> {
     let mut permit: Option<OwnedSemaphorePermit> = None;
-    while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|_| Refusal::new(ErrorCode::InvalidRequest, "the body broke off before its end"))?;
-        let Ok(chunk) = frame.into_data() else { continue };
-        if bytes.len() + chunk.len() > config.max_body_bytes {
-            return Err(too_large(config.max_body_bytes));
-        }
-        let more = hold(held_bytes, chunk.len()).ok_or_else(|| no_room(config))?;
+    let hold_more = |bytes| {
+        let more = hold(&gateway.held_bytes, bytes).ok_or_else(|| no_room(&gateway.config))?;
         match &mut permit {
             Some(permit) => permit.merge(more),
             None => permit = Some(more),
         }
-        bytes.extend_from_slice(&chunk);
-    }
+        Ok(())
+    };
+    let bytes = read_body(body, limits, hold_more).await?;
     Ok(HeldBody {
-        bytes: bytes.freeze(),
+        bytes,
         _permit: permit,
     })
 }
@@ -150,63 +102,11 @@ fn no_room(config: &GatewayConfig) -> Refusal {
     Refusal::new(ErrorCode::QueueFull, text).with_retry_after(config.queue_retry_after.as_secs().max(1))
 }
 
-fn too_large(max_bytes: usize) -> Refusal {
-    Refusal::new(
-        ErrorCode::BodyTooLarge,
-        format!("the body is larger than {max_bytes} bytes; send less in one job"),
-    )
-}
-
-fn late(config: &GatewayConfig) -> Refusal {
-    let seconds = config.body_timeout.as_secs_f32();
-    Refusal::new(
-        ErrorCode::RequestTimeout,
-        format!("the body did not arrive within {seconds} s; send it again"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     use super::*;
-
-    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pair = |(name, value): &(&'static str, &'static str)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        };
-        list.iter().map(pair).collect()
-    }
-
-    #[test]
-    fn only_plain_json_is_taken() {
-        for (list, is_taken) in [
-            (&[("content-type", "application/json")][..], true),
-            (&[("content-type", "Application/JSON; charset=utf-8")], true),
-            (
-                &[
-                    ("content-type", "application/json"),
-                    ("content-encoding", "identity"),
-                ],
-                true,
-            ),
-            (&[], false),
-            (&[("content-type", "text/plain")], false),
-            (
-                &[
-                    ("content-type", "application/json"),
-                    ("content-type", "text/plain"),
-                ],
-                false,
-            ),
-            (
-                &[("content-type", "application/json"), ("content-encoding", "gzip")],
-                false,
-            ),
-        ] {
-            assert_eq!(check_media_type(&headers(list)).is_ok(), is_taken, "{list:?}");
-        }
-    }
 
     #[test]
     fn a_wish_for_no_stream_is_found_among_others() {
@@ -216,7 +116,9 @@ mod tests {
             ("respond-async; x=1", true),
             ("return=minimal", false),
         ] {
-            assert_eq!(prefers_async(&headers(&[("prefer", value)])), expected, "{value}");
+            let mut headers = HeaderMap::new();
+            headers.insert("prefer", HeaderValue::from_static(value));
+            assert_eq!(prefers_async(&headers), expected, "{value}");
         }
     }
 }

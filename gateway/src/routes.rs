@@ -17,9 +17,9 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use http::Request;
 use mayfly_protocol::{ErrorCode, JobKind, Refusal};
+use mayfly_server::refuse;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::refuse;
 use crate::state::Gateway;
 
 /// Every path of a gateway.

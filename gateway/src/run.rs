@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mayfly_server::{ConnectionLimits, Server};
 use mayfly_telemetry::task;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -13,7 +14,6 @@ use crate::fleet::WorkerKind;
 use crate::fleet::dns::DnsSettings;
 use crate::fleet::sources::Sources;
 use crate::routes;
-use crate::serve::{ConnectionLimits, Server};
 use crate::state::Gateway;
 
 /// The gateway cannot start.
@@ -42,9 +42,8 @@ pub async fn run(
     tokio::select! {
         biased;
         () = gateway.drained() => {}
-        never = server.accept(&listener) => match never {},
+        never = server.accept(listener) => match never {},
     }
-    drop(listener);
     server.close().await;
     if let Some(sessions) = &gateway.sessions {
         sessions.ended().await;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use mayfly_server::refuse::json;
 use tokio::time::timeout;
 
 use super::answer;
 use super::job_list::{JobPath, find};
 use crate::jobs::{Job, JobState};
-use crate::refuse::json;
 use crate::state::Gateway;
 
 /// Cancels a job: 200 where it is over, now or already, and 202 where its worker still has to end it. Asking again changes nothing.

@@ -6,13 +6,13 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use mayfly_protocol::JobId;
+use mayfly_server::refuse::json;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::fleet::roster::{Counts, Standing, WorkerReport};
 use crate::fleet::{PerKind, WorkerKind};
 use crate::jobs::JobCounts;
-use crate::refuse::json;
 use crate::retry::Aside;
 use crate::state::Gateway;
 

@@ -7,13 +7,13 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use mayfly_protocol::{ErrorCode, InvalidId, JobId, Refusal, TenantId};
+use mayfly_server::refuse::json;
 use serde::{Deserialize, Serialize};
 
 use super::answer;
 use crate::event_stream;
 use crate::jobs::{Job, JobFilter, JobState, JobView};
 use crate::outcome;
-use crate::refuse::json;
 use crate::state::Gateway;
 
 const DEFAULT_LIMIT: usize = 100;

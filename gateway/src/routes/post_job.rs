@@ -7,6 +7,7 @@ use axum::response::Response;
 use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use mayfly_protocol::{ErrorCode, JobId, JobKind, Refusal, TenantId, header};
+use mayfly_server::refuse;
 use mayfly_telemetry::task;
 use serde::Serialize;
 
@@ -17,7 +18,6 @@ use crate::intake::{self, Intake};
 use crate::job_run::JobRun;
 use crate::jobs::{Job, JobState};
 use crate::queue::Lane;
-use crate::refuse;
 use crate::state::Gateway;
 
 #[derive(Serialize)]

@@ -8,11 +8,9 @@
 //! where another request was first.
 
 mod config;
-mod connection;
 mod events;
 mod job;
 mod outcome;
-mod refuse;
 mod request;
 mod routes;
 mod run;

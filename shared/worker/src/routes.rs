@@ -16,19 +16,21 @@ use mayfly_protocol::event::timestamp;
 use mayfly_protocol::{
     ErrorCode, ExposeSecret as _, JobId, JobKind, Refusal, SecretString, Source, Stage, header,
 };
+use mayfly_server::Delivered;
+use mayfly_server::refuse::{json, response};
 use mayfly_sse::{HEARTBEAT, encode_event};
 use serde::Serialize;
 use subtle::ConstantTimeEq as _;
 use tokio::time::timeout;
 
-use crate::connection::Delivered;
 use crate::events::EventReader;
-use crate::refuse::{busy, json, response};
 use crate::run::Worker;
 use crate::slot::Availability;
 use crate::{job, request};
 
 const HEALTH: &str = "/health";
+/// Seconds after which a client may ask this worker's address again: something starts a fresh process there.
+const RETRY_AFTER_SECS: u64 = 1;
 
 /// The routes: one for each kind of job that the runner takes, and what tells about the worker.
 pub(crate) fn router(worker: &Arc<Worker>) -> Router {
@@ -107,6 +109,15 @@ fn refuse_unless_idle(worker: &Worker) -> Result<(), Refusal> {
         Availability::Busy => Err(busy("has its job")),
         Availability::Draining => Err(busy("is ending")),
     }
+}
+
+/// The refusal of a job while the worker has one, or is about to end.
+fn busy(reason: &str) -> Refusal {
+    Refusal::new(
+        ErrorCode::WorkerBusy,
+        format!("this worker {reason}; ask another one, or come back in {RETRY_AFTER_SECS} s"),
+    )
+    .with_retry_after(RETRY_AFTER_SECS)
 }
 
 fn stream(job_id: &JobId, reader: EventReader, heartbeat: Duration) -> Response {

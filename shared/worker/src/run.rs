@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use mayfly_server::{ConnectionLimits, Server};
 use mayfly_telemetry::task;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -12,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::WorkerConfig;
-use crate::connection::Server;
 use crate::routes;
 use crate::runner::JobRunner;
 use crate::slot::Slot;
@@ -72,7 +72,7 @@ pub async fn run<R: JobRunner>(
         jobs: TaskTracker::new(),
         started: Instant::now(),
     });
-    let server = Server::new(config, routes::router(&worker));
+    let server = Server::new(connection_limits(&config), routes::router(&worker));
     let ended = tokio::select! {
         biased;
         ended = worker.ended() => ended,
@@ -81,6 +81,17 @@ pub async fn run<R: JobRunner>(
     server.close().await;
     tracing::info!(?ended, "the worker ends");
     Ok(ended)
+}
+
+fn connection_limits(config: &WorkerConfig) -> ConnectionLimits {
+    ConnectionLimits {
+        connections: config.max_connections,
+        header_timeout: config.header_timeout,
+        buffer_bytes: config.connection_buffer_bytes,
+        accept_pause: config.accept_pause,
+        linger: config.linger,
+        close_grace: config.close_grace,
+    }
 }
 
 impl Worker {

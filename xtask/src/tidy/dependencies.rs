@@ -13,7 +13,13 @@ use crate::run;
 /// The layers, lowest first. Crates of one layer do not know one another.
 const LAYERS: &[&[&str]] = &[
     &["mayfly-protocol", "mayfly-telemetry"],
-    &["mayfly-sse", "mayfly-http", "mayfly-storage", "mayfly-git-server"],
+    &[
+        "mayfly-sse",
+        "mayfly-http",
+        "mayfly-server",
+        "mayfly-storage",
+        "mayfly-git-server",
+    ],
     &["mayfly-git", "mayfly-naming", "mayfly-worker"],
     &["mayfly-session"],
     &["mayfly-git-worker", "mayfly-code-worker", "mayfly-gateway"],

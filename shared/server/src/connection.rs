@@ -1,0 +1,114 @@
+//! One connection: served with timeouts, and ended so that the client reads the answer.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tower::ServiceExt as _;
+
+use crate::serve::ConnectionLimits;
+
+const DISCARD_BYTES: usize = 16 * 1024;
+
+/// Put into each request: fires when its connection has ended, and with it the answer.
+#[derive(Debug, Clone, Default)]
+pub struct Delivered(CancellationToken);
+
+impl Delivered {
+    /// What fires.
+    pub fn token(&self) -> CancellationToken {
+        self.0.clone()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    #[error("the connection broke, or did not speak HTTP in time")]
+    Http(#[from] hyper::Error),
+    #[error("the socket failed")]
+    Socket(#[from] io::Error),
+}
+
+pub(crate) struct Connection {
+    limits: ConnectionLimits,
+    app: Router,
+    closing: CancellationToken,
+    delivered: Delivered,
+    _ended: DropGuard,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        limits: ConnectionLimits,
+        app: Router,
+        closing: CancellationToken,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let delivered = Delivered::default();
+        Self {
+            limits,
+            app,
+            closing,
+            _ended: delivered.token().drop_guard(),
+            delivered,
+            _place: place,
+        }
+    }
+
+    pub(crate) async fn run(self, socket: TcpStream) -> Result<(), ConnectionError> {
+        socket.set_nodelay(true)?;
+        let socket = self.speak(socket).await?;
+        self.linger(socket).await?;
+        Ok(())
+    }
+
+    /// Answers requests until the connection is done, and gives the socket back.
+    async fn speak(&self, socket: TcpStream) -> Result<TcpStream, hyper::Error> {
+        let service = service_fn(|request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(self.delivered.clone());
+            Box::pin(self.app.clone().oneshot(request))
+        });
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.header_timeout)
+            .max_buf_size(self.limits.buffer_bytes)
+            .serve_connection(TokioIo::new(socket), service);
+        let done = tokio::select! {
+            done = poll_fn(|context| connection.poll_without_shutdown(context)) => Some(done),
+            () = self.closing.cancelled() => None,
+        };
+        match done {
+            Some(done) => done?,
+            None => {
+                Pin::new(&mut connection).graceful_shutdown();
+                poll_fn(|context| connection.poll_without_shutdown(context)).await?;
+            }
+        }
+        Ok(connection.into_parts().io.into_inner())
+    }
+
+    /// Says that all is sent, and reads what the client still sends: a socket that is closed with unread data resets the connection, and
+    /// the client may then lose the answer.
+    async fn linger(&self, mut socket: TcpStream) -> io::Result<()> {
+        socket.shutdown().await?;
+        let mut discarded = vec![0; DISCARD_BYTES];
+        let drained = async { while socket.read(&mut discarded).await.is_ok_and(|bytes| bytes > 0) {} };
+        // Whether the client closed its side or not: it had its time.
+        let _in_time = timeout(self.limits.linger, drained).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,94 @@
+//! Accepts connections within a bound, and ends them when the server does.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use mayfly_telemetry::task;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::connection::Connection;
+
+/// The bounds of connections.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// Connections at the same time; further ones wait to be accepted.
+    pub connections: usize,
+    /// How long the headers of a request may take to arrive; also how long a connection may be idle.
+    pub header_timeout: Duration,
+    /// Bytes that one connection buffers, of a request's headers and of its answer.
+    pub buffer_bytes: usize,
+    /// The pause after a connection could not be accepted.
+    pub accept_pause: Duration,
+    /// How long a closed connection is still read from, so that the client sees the answer and not a reset.
+    pub linger: Duration,
+    /// How long answers may take to end when the server does.
+    pub close_grace: Duration,
+}
+
+/// Serves connections until it is closed.
+#[derive(Debug)]
+pub struct Server {
+    limits: ConnectionLimits,
+    app: Router,
+    places: Arc<Semaphore>,
+    connections: TaskTracker,
+    closing: CancellationToken,
+    giving_up: CancellationToken,
+}
+
+impl Server {
+    /// A server of these routes, which has accepted nothing yet.
+    pub fn new(limits: ConnectionLimits, app: Router) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+            limits,
+            app,
+            connections: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            giving_up: CancellationToken::new(),
+        }
+    }
+
+    /// Accepts connections for as long as the future is polled. When it is dropped, so is the listener.
+    pub async fn accept(&self, listener: TcpListener) -> Infallible {
+        loop {
+            let place = Arc::clone(&self.places).acquire_owned().await;
+            let place = place.expect("the semaphore is never closed");
+            match listener.accept().await {
+                Ok((socket, _peer)) => self.serve(socket, place),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(self.limits.accept_pause).await;
+                }
+            }
+        }
+    }
+
+    /// Lets answers that are under way end, within the grace, and drops the rest.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.connections.close();
+        let closed = timeout(self.limits.close_grace, self.connections.wait()).await;
+        if closed.is_err() {
+            self.giving_up.cancel();
+            self.connections.wait().await;
+        }
+    }
+
+    fn serve(&self, socket: TcpStream, place: OwnedSemaphorePermit) {
+        let connection = Connection::new(self.limits, self.app.clone(), self.closing.clone(), place);
+        let giving_up = self.giving_up.clone();
+        task::spawn(&self.connections, async move {
+            if let Some(Err(error)) = giving_up.run_until_cancelled(connection.run(socket)).await {
+                let error = &error as &(dyn std::error::Error + 'static);
+                tracing::debug!(error, "a connection ended early");
+            }
+        });
+    }
+}
