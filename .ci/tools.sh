@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Installs the programs that only the tests need: an S3 server (moto), an LLM server (aimock), and SSE clients that nobody here wrote.
+# Installs the programs that only the tests need: S3 servers (moto, ministack, Ceph's gateway, s3s-fs), an LLM server (aimock), and SSE
+# clients that nobody here wrote.
 #
 # Run by .ci/run before the tests, and by hand once: `.ci/tools.sh`. A second run finds everything in place and changes nothing.
-# Everything goes under ${MAYFLY_TOOLS:-target/tools}: `py` is a Python venv, `node` holds `node_modules`.
-# Only what is missing of python3, its venv module, node and npm is installed by apt, and only as root.
+# Everything goes under ${MAYFLY_TOOLS:-target/tools}: `py` and `ministack` are Python venvs, `node` holds `node_modules`, `s3s` a program
+# that cargo builds. Only Ceph, and what is missing of python3, its venv module, node and npm, is installed by apt, and only as root.
 set -euo pipefail
 
 readonly MOTO='moto[server]==5.2.5'
+readonly MINISTACK='ministack==1.5.33'
+readonly S3S_FS='0.14.1'
+readonly CEPH=(ceph-mon ceph-osd radosgw ceph-common)
 readonly PYTHON_CLIENTS=('httpx==0.28.1' 'httpx-sse==0.4.3')
 readonly NODE_CLIENTS=('eventsource@4.1.1')
 readonly NODE_SERVERS=('@copilotkit/aimock@1.43.0')
@@ -57,6 +61,45 @@ install_python_tools() {
     say "python: installed $wanted ($venv)"
 }
 
+# In a venv of its own: its dependencies are not moto's.
+install_ministack() {
+    local venv="$tools/ministack"
+    if up_to_date "$venv" "$MINISTACK"; then
+        say "ministack: already there ($venv)"
+        return
+    fi
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "$MINISTACK"
+    printf '%s' "$MINISTACK" >"$venv/.installed"
+    say "ministack: installed $MINISTACK ($venv)"
+}
+
+# A store whose conditional writes lose races, which the product has to refuse.
+install_s3s_fs() {
+    local folder="$tools/s3s" build
+    if up_to_date "$folder" "$S3S_FS"; then
+        say "s3s-fs: already there ($folder)"
+        return
+    fi
+    build="$(mktemp -d)"
+    CARGO_TARGET_DIR="$build" cargo install --quiet --debug --locked --root "$folder" --version "$S3S_FS" --features binary s3s-fs
+    rm -rf "$build"
+    printf '%s' "$S3S_FS" >"$folder/.installed"
+    say "s3s-fs: built $S3S_FS ($folder)"
+}
+
+install_ceph() {
+    local program
+    for program in ceph ceph-authtool ceph-mon ceph-osd monmaptool radosgw radosgw-admin; do
+        if ! command -v "$program" >/dev/null; then
+            apt_install "$program of Ceph" "${CEPH[@]}"
+            return
+        fi
+    done
+    say 'ceph: already there'
+}
+
 node_is_recent() {
     local major
     major="$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null)" && [[ "$major" -ge "$NODE_MAJOR_WANTED" ]]
@@ -84,5 +127,8 @@ install_archivers() {
 }
 
 install_python_tools
+install_ministack
 install_node_tools
+install_ceph
+install_s3s_fs
 install_archivers

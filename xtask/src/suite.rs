@@ -2,8 +2,11 @@
 //!
 //! All steps are run even where one fails, so that one run shows all there is to mend. This file must not know the rules themselves.
 
+use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::time::Instant;
+
+use anyhow::Context as _;
 
 use crate::{run, tidy};
 
@@ -76,7 +79,18 @@ fn install_tools(root: &Path) -> anyhow::Result<bool> {
 
 /// Cargo's own runner, since a newcomer has it. It goes on after a failure, so that every summary line shows.
 fn run_cargo_tests(root: &Path) -> anyhow::Result<bool> {
+    let _held = keep_shared_servers(root)?;
     cargo(root, &["test", "--workspace", "--locked", "--no-fail-fast"], &[])
+}
+
+/// The lock that keeps the Ceph cluster of the tests running from one test process to the next (`shared/testkit/src/s3/ceph.rs`).
+fn keep_shared_servers(root: &Path) -> anyhow::Result<File> {
+    let tools = std::env::var_os("MAYFLY_TOOLS").unwrap_or_else(|| "target/tools".into());
+    let path = root.join(tools).join("ceph.users");
+    let file = OpenOptions::new().create(true).append(true).open(&path);
+    let file = file.with_context(|| format!("cannot make {}; run `.ci/tools.sh` once", path.display()))?;
+    file.lock_shared()?;
+    Ok(file)
 }
 
 fn cargo(root: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<bool> {

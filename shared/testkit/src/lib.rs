@@ -5,6 +5,7 @@
 
 pub mod canary;
 pub mod chaos_proxy;
+mod child_server;
 pub mod git;
 pub mod git_host;
 pub mod https;
@@ -12,6 +13,7 @@ pub mod moto;
 pub mod port;
 pub mod process;
 pub mod repo;
+pub mod s3;
 pub mod server;
 pub mod sse;
 pub mod wait;

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mayfly_git::pack::PackFiles;
-use mayfly_protocol::{JobId, ObjectId};
+use mayfly_protocol::ObjectId;
 use mayfly_storage::{DirectoryStore, MemoryStore, ObjectStore, S3Credentials, StorageOptions};
-use mayfly_testkit::moto::Moto;
 use mayfly_testkit::repo::TestRepo;
+use mayfly_testkit::s3::S3Place;
 
 /// A backend, with what has to outlive the test.
 pub(crate) struct Backend {
@@ -32,29 +32,28 @@ pub(crate) async fn backends() -> Vec<Backend> {
             storage: Arc::new(directory),
             _keep: Some(folder),
         },
-        Backend {
-            name: "s3",
-            storage: s3().await,
-            _keep: None,
-        },
+        s3("moto", S3Place::moto).await,
+        s3("ministack", S3Place::ministack).await,
+        s3("ceph", S3Place::ceph).await,
     ]
 }
 
-/// A bucket of its own on a real S3 server.
-async fn s3() -> Arc<dyn ObjectStore> {
-    let moto = tokio::task::block_in_place(Moto::shared);
-    let bucket = format!("bucket-{}", JobId::new_now());
-    tokio::task::block_in_place(|| moto.create_bucket(&bucket));
+/// A prefix of its own on a real S3 server.
+async fn s3(name: &'static str, start: fn() -> &'static S3Place) -> Backend {
+    let place = tokio::task::block_in_place(start);
     let mut options = StorageOptions::default();
-    options.s3.endpoint = Some(moto.endpoint());
+    options.s3.endpoint = Some(place.endpoint.clone());
     options.s3.region = Some("us-east-1".to_owned());
     options.s3.credentials = Some(S3Credentials {
-        access_key_id: "any".to_owned(),
-        secret_access_key: "any".to_owned().into(),
+        access_key_id: place.access_key_id.clone(),
+        secret_access_key: place.secret_access_key.clone().into(),
     });
-    mayfly_storage::open(&format!("s3://{bucket}/prefix").parse().unwrap(), &options)
-        .await
-        .unwrap()
+    let url = place.fresh_url().parse().unwrap();
+    Backend {
+        name,
+        storage: mayfly_storage::open(&url, &options).await.unwrap(),
+        _keep: None,
+    }
 }
 
 /// The packs of a repository.

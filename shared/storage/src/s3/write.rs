@@ -214,11 +214,14 @@ impl S3Store {
                     .key(key);
                 let complete = complete.upload_id(upload).multipart_upload(parts.clone());
                 let complete = complete.set_if_none_match(if_none_match).customize();
-                complete
+                let answer = complete
                     .config_override(self.once(request.bytes()))
                     .send()
-                    .await?
-                    .e_tag
+                    .await?;
+                match answer.e_tag.filter(|tag| !tag.is_empty()) {
+                    Some(tag) => Some(tag),
+                    None => Some(self.tag_of_completed(key, parts).await?),
+                }
             }
         };
         let tag = tag.filter(|tag| !tag.is_empty());

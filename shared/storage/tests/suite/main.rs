@@ -1,10 +1,9 @@
-//! One suite over every store: the promises of the port, held against a directory, memory and a real S3 server, and what is particular to each.
+//! One suite over every store: the promises of the port, held against a directory, memory and three real S3 servers, and what is particular to each.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod cases;
 mod directory_only;
-mod proxy;
 mod s3_only;
 mod uploads;
 
@@ -12,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mayfly_storage::{ObjectStore, StorageOptions, StorageUrl};
-use mayfly_testkit::moto::Moto;
+use mayfly_testkit::s3::S3Place;
 use tempfile::TempDir;
 
 /// A fresh store, and what has to live as long as it.
@@ -57,9 +56,21 @@ async fn memory() -> Fixture {
     Fixture::new(store, ())
 }
 
-async fn s3() -> Fixture {
-    let bucket = s3_only::Bucket::new();
-    Fixture::new(bucket.open(&bucket.options(&Moto::shared().endpoint())).await, ())
+async fn moto() -> Fixture {
+    s3(S3Place::moto).await
+}
+
+async fn ministack() -> Fixture {
+    s3(S3Place::ministack).await
+}
+
+async fn ceph() -> Fixture {
+    s3(S3Place::ceph).await
+}
+
+async fn s3(start: fn() -> &'static S3Place) -> Fixture {
+    let place = tokio::task::block_in_place(start);
+    Fixture::new(s3_only::open_place(place).await, ())
 }
 
 macro_rules! over {
@@ -105,4 +116,4 @@ macro_rules! suite {
     };
 }
 
-suite! { directory memory s3 }
+suite! { directory memory moto ministack ceph }

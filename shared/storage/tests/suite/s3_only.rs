@@ -5,22 +5,49 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::request::Parts;
-use axum::http::{Method, StatusCode};
+use axum::body::Bytes;
+use axum::http::{Method, Request, StatusCode};
 use mayfly_protocol::SecretString;
 use mayfly_storage::probe::{ProbeError, ProbeSize, conditional_writes};
 use mayfly_storage::{
     Key, ObjectStore, OpenError, Precondition, S3Credentials, S3Options, StorageError, StorageOptions,
     Version,
 };
+use mayfly_testkit::chaos_proxy::{Chaos, ChaosProxy, Fate, Refusal, Seen};
 use mayfly_testkit::https::TestCa;
 use mayfly_testkit::moto::Moto;
+use mayfly_testkit::s3::S3Place;
 use mayfly_testkit::{port, wait};
 use uuid::Uuid;
 
-use crate::proxy::{Action, Proxy};
-
 const CANARY: &str = "canary-secret-access-key";
+
+/// A proxy that fails on purpose, before a real server.
+pub(crate) struct Proxy {
+    chaos: Chaos,
+    running: ChaosProxy,
+}
+
+impl Proxy {
+    /// Before moto.
+    pub(crate) fn new(script: impl FnMut(&Seen) -> Fate + Send + 'static) -> Self {
+        Self::before(&Moto::shared().endpoint(), script)
+    }
+
+    fn before(upstream: &str, script: impl FnMut(&Seen) -> Fate + Send + 'static) -> Self {
+        let chaos = Chaos::by(script);
+        let running = chaos.proxy("s3", upstream);
+        Self { chaos, running }
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        self.running.origin()
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.chaos.requests()
+    }
+}
 
 /// A bucket of one test on the shared server.
 pub(crate) struct Bucket(String);
@@ -75,6 +102,12 @@ fn hasty(options: StorageOptions) -> StorageOptions {
     }
 }
 
+/// A store of the test's own on a server.
+pub(crate) async fn open_place(place: &S3Place) -> Arc<dyn ObjectStore> {
+    let options = options(&place.endpoint, &place.access_key_id, &place.secret_access_key);
+    open(&place.fresh_url(), &options).await
+}
+
 async fn open(url: &str, options: &StorageOptions) -> Arc<dyn ObjectStore> {
     mayfly_storage::open(&url.parse().unwrap(), options)
         .await
@@ -98,16 +131,12 @@ async fn content(store: &dyn ObjectStore) -> String {
     String::from_utf8(bytes.into()).unwrap()
 }
 
-fn is_put(parts: &Parts) -> bool {
-    parts.method == Method::PUT
+fn is_put(seen: &Seen) -> bool {
+    seen.head.method == Method::PUT
 }
 
-fn is_swap(parts: &Parts) -> bool {
-    parts.headers.contains_key("if-match")
-}
-
-fn query(parts: &Parts) -> &str {
-    parts.uri.query().unwrap_or_default()
+fn is_swap(seen: &Seen) -> bool {
+    seen.head.headers.contains_key("if-match")
 }
 
 fn lost<T: std::fmt::Debug>(outcome: &Result<T, StorageError>) {
@@ -125,25 +154,21 @@ fn denied<T: std::fmt::Debug>(outcome: Result<T, StorageError>) -> StorageError 
 }
 
 /// Fails the first `n` requests that fit.
-fn first(
-    n: u64,
-    fits: fn(&Parts) -> bool,
-    action: fn() -> Action,
-) -> impl FnMut(&Parts, u64) -> Action + Send {
+fn first(n: u64, fits: fn(&Seen) -> bool, fate: fn() -> Fate) -> impl FnMut(&Seen) -> Fate + Send {
     let mut left = n;
-    move |parts, _| {
-        if left > 0 && fits(parts) {
+    move |seen| {
+        if left > 0 && fits(seen) {
             left -= 1;
-            return action();
+            return fate();
         }
-        Action::Pass
+        Fate::Pass
     }
 }
 
 #[tokio::test]
 async fn a_lost_answer_of_a_create_is_no_lost_race() {
     let bucket = Bucket::new();
-    let proxy = Proxy::new(first(1, is_put, || Action::LoseAnswer));
+    let proxy = Proxy::new(first(1, is_put, || Fate::LoseAnswer));
     let store = bucket.through(&proxy).await;
     let version = put(&*store, "mine", Precondition::IfAbsent).await.unwrap();
     assert_eq!(store.get(&key(), 100).await.unwrap().version, version);
@@ -153,7 +178,7 @@ async fn a_lost_answer_of_a_create_is_no_lost_race() {
 #[tokio::test]
 async fn a_lost_answer_of_a_swap_is_no_lost_race() {
     let bucket = Bucket::new();
-    let proxy = Proxy::new(first(2, is_swap, || Action::LoseAnswer));
+    let proxy = Proxy::new(first(2, is_swap, || Fate::LoseAnswer));
     let store = bucket.through(&proxy).await;
     let old = put(&*store, "old", Precondition::IfAbsent).await.unwrap();
     let new = put(&*store, "new", Precondition::IfMatch(old.clone()))
@@ -167,16 +192,28 @@ async fn a_lost_answer_of_a_swap_is_no_lost_race() {
 #[tokio::test]
 async fn a_write_whose_answers_are_all_lost_is_found_done() {
     let bucket = Bucket::new();
-    let proxy = Proxy::new(first(100, is_put, || Action::LoseAnswer));
+    let proxy = Proxy::new(first(100, is_put, || Fate::LoseAnswer));
     let store = bucket.through(&proxy).await;
     put(&*store, "mine", Precondition::IfAbsent).await.unwrap();
     assert_eq!(content(&*bucket.direct().await).await, "mine");
 }
 
+/// Another writer is there first.
+fn rival(request: &mut Request<Bytes>) {
+    without_conditions(request);
+    request.headers_mut().remove("content-md5");
+    *request.body_mut() = "theirs".into();
+}
+
+fn without_conditions(request: &mut Request<Bytes>) {
+    request.headers_mut().remove("if-match");
+    request.headers_mut().remove("if-none-match");
+}
+
 #[tokio::test]
 async fn a_broken_connection_does_not_hide_a_lost_race() {
     let bucket = Bucket::new();
-    let proxy = Proxy::new(first(1, is_put, || Action::Rival("theirs")));
+    let proxy = Proxy::new(first(1, is_put, || Fate::AlterAndLose(Box::new(rival))));
     let store = bucket.through(&proxy).await;
     lost(&put(&*store, "mine", Precondition::IfAbsent).await);
     assert_eq!(content(&*store).await, "theirs");
@@ -185,7 +222,7 @@ async fn a_broken_connection_does_not_hide_a_lost_race() {
 #[tokio::test]
 async fn a_conflict_is_tried_again() {
     let bucket = Bucket::new();
-    let conflict = || Action::Refuse(StatusCode::CONFLICT, "ConditionalRequestConflict");
+    let conflict = || Fate::Answer(Refusal::new(StatusCode::CONFLICT, "ConditionalRequestConflict"));
     let proxy = Proxy::new(first(2, is_put, conflict));
     put(&*bucket.through(&proxy).await, "mine", Precondition::IfAbsent)
         .await
@@ -206,9 +243,9 @@ async fn a_conflict_is_tried_again() {
 #[tokio::test]
 async fn a_server_that_is_busy_for_a_moment_is_asked_again() {
     let bucket = Bucket::new();
-    let proxy = Proxy::new(|_, before| match before % 2 {
-        0 => Action::Refuse(StatusCode::SERVICE_UNAVAILABLE, "SlowDown"),
-        _ => Action::Pass,
+    let proxy = Proxy::new(|seen| match seen.number % 2 {
+        1 => Fate::Answer(Refusal::slow_down()),
+        _ => Fate::Pass,
     });
     let store = bucket.through(&proxy).await;
     put(&*store, "mine", Precondition::IfAbsent).await.unwrap();
@@ -218,21 +255,11 @@ async fn a_server_that_is_busy_for_a_moment_is_asked_again() {
     store.delete(&key()).await.unwrap();
 }
 
-/// Ceph's gateway: an ETag in quotes never matches.
-fn like_ceph(parts: &Parts, _before: u64) -> Action {
-    match parts.headers.get("if-match") {
-        Some(tag) if tag.as_bytes().starts_with(b"\"") => {
-            Action::Refuse(StatusCode::PRECONDITION_FAILED, "PreconditionFailed")
-        }
-        _ => Action::Pass,
-    }
-}
-
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_form_of_etags_is_learnt_once() {
-    let bucket = Bucket::new();
-    let proxy = Proxy::new(like_ceph);
-    let store = bucket.through(&proxy).await;
+    let ceph = tokio::task::block_in_place(S3Place::ceph);
+    let proxy = Proxy::before(&ceph.endpoint, |_| Fate::Pass);
+    let store = open_place(&ceph.through(proxy.endpoint())).await;
     let first = put(&*store, "1", Precondition::IfAbsent).await.unwrap();
     let second = put(&*store, "2", Precondition::IfMatch(first.clone()))
         .await
@@ -245,18 +272,14 @@ async fn the_form_of_etags_is_learnt_once() {
     assert_eq!(store.list("").await.unwrap().len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_like_ceph_satisfies_the_probe() {
-    let proxy = Proxy::new(like_ceph);
-    let store = Bucket::new().through(&proxy).await;
-    conditional_writes(&*store, ProbeSize::default()).await.unwrap();
-}
-
 #[tokio::test]
 async fn a_server_that_takes_no_form_of_etags_is_refused() {
-    let proxy = Proxy::new(|parts, _| match is_swap(parts) {
-        true => Action::Refuse(StatusCode::PRECONDITION_FAILED, "PreconditionFailed"),
-        false => Action::Pass,
+    let proxy = Proxy::new(|seen| match is_swap(seen) {
+        true => Fate::Answer(Refusal::new(
+            StatusCode::PRECONDITION_FAILED,
+            "PreconditionFailed",
+        )),
+        false => Fate::Pass,
     });
     let store = Bucket::new().through(&proxy).await;
     let version = put(&*store, "1", Precondition::IfAbsent).await.unwrap();
@@ -266,7 +289,7 @@ async fn a_server_that_takes_no_form_of_etags_is_refused() {
 
 #[tokio::test]
 async fn a_server_that_ignores_conditions_fails_the_probe() {
-    let proxy = Proxy::new(|_, _| Action::WithoutConditions);
+    let proxy = Proxy::new(|_| Fate::Alter(Box::new(without_conditions)));
     let store = Bucket::new().through(&proxy).await;
     let error = conditional_writes(&*store, ProbeSize::default())
         .await
@@ -283,9 +306,9 @@ async fn a_server_that_ignores_conditions_fails_the_probe() {
     );
     assert!(store.list("").await.unwrap().is_empty());
 
-    let proxy = Proxy::new(|parts, _| match is_swap(parts) {
-        true => Action::WithoutConditions,
-        false => Action::Pass,
+    let proxy = Proxy::new(|seen| match is_swap(seen) {
+        true => Fate::Alter(Box::new(without_conditions)),
+        false => Fate::Pass,
     });
     let store = Bucket::new().through(&proxy).await;
     let error = conditional_writes(&*store, ProbeSize::default())
@@ -309,26 +332,26 @@ async fn a_read_that_breaks_off_is_taken_up_again() {
         .await
         .unwrap();
 
-    let proxy = Proxy::new(|parts, before| match (parts.headers.get("range"), before) {
-        (None, 0) | (None, 2) => Action::CutAnswer(100_000),
-        (Some(range), 1) => {
+    let proxy = Proxy::new(|seen| match (seen.head.headers.get("range"), seen.number) {
+        (None, 1) | (None, 3) => Fate::CutAnswer(100_000),
+        (Some(range), 2) => {
             assert_eq!(range, "bytes=0-299999");
-            Action::CutAnswer(1)
+            Fate::CutAnswer(1)
         }
-        _ => Action::Pass,
+        _ => Fate::Pass,
     });
     let store = bucket.through(&proxy).await;
     assert_eq!(store.get(&key(), BYTES as u64).await.unwrap().bytes, whole);
     assert_eq!(proxy.requests(), 2);
 
-    let proxy = Proxy::new(|parts, before| match (before, parts.headers.get("range")) {
-        (0, None) => Action::CutAnswer(100_000),
-        (1, Some(range)) => {
+    let proxy = Proxy::new(|seen| match (seen.number, seen.head.headers.get("range")) {
+        (1, None) => Fate::CutAnswer(100_000),
+        (2, Some(range)) => {
             assert!(!range.as_bytes().starts_with(b"bytes=0-"), "{range:?}");
-            Action::CutAnswer(100_000)
+            Fate::CutAnswer(100_000)
         }
-        (_, Some(_)) => Action::Pass,
-        _ => Action::Refuse(StatusCode::BAD_REQUEST, "NotResumed"),
+        (_, Some(_)) => Fate::Pass,
+        _ => Fate::Answer(Refusal::new(StatusCode::BAD_REQUEST, "NotResumed")),
     });
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("out");
@@ -350,8 +373,8 @@ async fn a_lost_answer_at_the_end_of_parts_is_no_failure() {
     let bucket = Bucket::new();
     let proxy = Proxy::new(first(
         1,
-        |parts| parts.method == Method::POST && query(parts).contains("uploadId="),
-        || Action::LoseAnswer,
+        |seen| seen.head.method == Method::POST && seen.query().contains("uploadId="),
+        || Fate::LoseAnswer,
     ));
     let store = bucket.through(&proxy).await;
     store
@@ -365,9 +388,9 @@ async fn a_lost_answer_at_the_end_of_parts_is_no_failure() {
 #[tokio::test]
 async fn an_upload_that_fails_is_aborted() {
     let bucket = Bucket::new();
-    let proxy = Proxy::new(|parts, _| match query(parts).contains("partNumber=2") {
-        true => Action::Refuse(StatusCode::FORBIDDEN, "AccessDenied"),
-        false => Action::Pass,
+    let proxy = Proxy::new(|seen| match seen.query().contains("partNumber=2") {
+        true => Fate::Answer(Refusal::new(StatusCode::FORBIDDEN, "AccessDenied")),
+        false => Fate::Pass,
     });
     let store = bucket.through(&proxy).await;
     denied(store.put(&key(), large().into(), Precondition::None).await);
@@ -380,12 +403,12 @@ async fn an_upload_that_is_dropped_is_aborted() {
     let bucket = Bucket::new();
     let (stalled, reached) = tokio::sync::oneshot::channel();
     let mut stalled = Some(stalled);
-    let proxy = Proxy::new(move |parts, _| {
-        if query(parts).contains("partNumber=3") {
+    let proxy = Proxy::new(move |seen| {
+        if seen.query().contains("partNumber=3") {
             let _ = stalled.take().map(|stalled| stalled.send(()));
-            return Action::Stall;
+            return Fate::Stall;
         }
-        Action::Pass
+        Fate::Pass
     });
     let store = bucket.through(&proxy).await;
     {
@@ -518,12 +541,12 @@ async fn objects_of_others_are_not_listed() {
 #[tokio::test]
 async fn an_authority_of_ones_own_is_trusted_by_its_file() {
     let ca = TestCa::new();
-    let proxy = Proxy::tls(&ca);
+    let proxy = Chaos::new().tls_proxy("s3", &Moto::shared().endpoint(), &ca);
     let bucket = Bucket::new();
     let folder = tempfile::tempdir().unwrap();
     let pem = folder.path().join("ca.pem");
     std::fs::write(&pem, ca.pem()).unwrap();
-    let mut options = hasty(bucket.options(&proxy.endpoint()));
+    let mut options = hasty(bucket.options(&proxy.origin()));
     options.operation_timeout = Duration::from_secs(30);
     assert!(
         put(&*bucket.open(&options).await, "x", Precondition::None)

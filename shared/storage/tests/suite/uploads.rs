@@ -4,16 +4,14 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use axum::http::Method;
-use axum::http::StatusCode;
-use axum::http::request::Parts;
 use bytes::Bytes;
 use mayfly_storage::{DirectoryStore, Key, ObjectStore, Precondition, StorageError, StorageOptions, Upload};
+use mayfly_testkit::chaos_proxy::{Fate, Refusal, Seen};
 use mayfly_testkit::wait;
 
 use crate::Fixture;
 use crate::cases::content;
-use crate::proxy::{Action, Proxy};
-use crate::s3_only::Bucket;
+use crate::s3_only::{Bucket, Proxy};
 
 const MIB: usize = 1024 * 1024;
 /// What S3 wants of a part at least.
@@ -169,20 +167,16 @@ async fn a_directory_that_goes_away_fails_the_stream() {
     assert!(store.upload(&key("a/b")).await.unwrap_err().is_transient());
 }
 
-fn is_part(parts: &Parts) -> bool {
-    parts.method == Method::PUT && query(parts).contains("partNumber")
+fn is_part(seen: &Seen) -> bool {
+    seen.head.method == Method::PUT && seen.query().contains("partNumber")
 }
 
-fn is_end(parts: &Parts) -> bool {
-    parts.method == Method::POST && query(parts).contains("uploadId")
+fn is_end(seen: &Seen) -> bool {
+    seen.head.method == Method::POST && seen.query().contains("uploadId")
 }
 
-fn is_begin(parts: &Parts) -> bool {
-    parts.method == Method::POST && query(parts).contains("uploads")
-}
-
-fn query(parts: &Parts) -> &str {
-    parts.uri.query().unwrap_or_default()
+fn is_begin(seen: &Seen) -> bool {
+    seen.head.method == Method::POST && seen.query().contains("uploads")
 }
 
 /// A store whose requests fail by a script, with bounds that a test can wait for.
@@ -207,22 +201,22 @@ async fn stream(store: &dyn ObjectStore, bytes: &Bytes) -> Result<u64, StorageEr
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fails_for_a_moment_is_sent_again() {
-    const FAILS: [fn() -> Action; 4] = [
-        || Action::Refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
-        || Action::Refuse(StatusCode::SERVICE_UNAVAILABLE, "SlowDown"),
-        || Action::LoseAnswer,
-        || Action::Stall,
+    const FAILS: [fn() -> Fate; 4] = [
+        || Fate::Answer(Refusal::internal_error()),
+        || Fate::Answer(Refusal::slow_down()),
+        || Fate::LoseAnswer,
+        || Fate::Stall,
     ];
     let bytes = content(3 * PART + 1);
     for fits in [is_begin, is_part, is_end] {
         for action in FAILS {
             let mut left = 1;
-            let proxy = Proxy::new(move |parts, _| match fits(parts) && left > 0 {
+            let proxy = Proxy::new(move |seen| match fits(seen) && left > 0 {
                 true => {
                     left -= 1;
                     action()
                 }
-                false => Action::Pass,
+                false => Fate::Pass,
             });
             let bucket = Bucket::new();
             let store = through(&bucket, &proxy).await;
@@ -236,13 +230,10 @@ async fn what_fails_for_a_moment_is_sent_again() {
 async fn what_goes_on_failing_ends_the_stream_and_leaves_nothing() {
     let bytes = content(6 * PART);
     for fits in [is_begin, is_part, is_end] {
-        for action in [
-            || Action::Refuse(StatusCode::SERVICE_UNAVAILABLE, "SlowDown"),
-            || Action::Stall,
-        ] {
-            let proxy = Proxy::new(move |parts, _| match fits(parts) {
+        for action in [|| Fate::Answer(Refusal::slow_down()), || Fate::Stall] {
+            let proxy = Proxy::new(move |seen| match fits(seen) {
                 true => action(),
-                false => Action::Pass,
+                false => Fate::Pass,
             });
             let bucket = Bucket::new();
             let store = through(&bucket, &proxy).await;
@@ -258,9 +249,9 @@ async fn what_goes_on_failing_ends_the_stream_and_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_whose_answers_are_all_lost_is_found_done() {
-    let proxy = Proxy::new(|parts, _| match is_end(parts) {
-        true => Action::LoseAnswer,
-        false => Action::Pass,
+    let proxy = Proxy::new(|seen| match is_end(seen) {
+        true => Fate::LoseAnswer,
+        false => Fate::Pass,
     });
     let bucket = Bucket::new();
     let store = through(&bucket, &proxy).await;
@@ -271,9 +262,9 @@ async fn an_end_whose_answers_are_all_lost_is_found_done() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_is_taken_than_may_be_in_memory() {
-    let proxy = Proxy::new(|parts, _| match is_part(parts) {
-        true => Action::Stall,
-        false => Action::Pass,
+    let proxy = Proxy::new(|seen| match is_part(seen) {
+        true => Fate::Stall,
+        false => Fate::Pass,
     });
     let bucket = Bucket::new();
     let options = StorageOptions {
