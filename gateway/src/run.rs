@@ -35,6 +35,7 @@ pub async fn run(
 ) -> Result<(), RunError> {
     config.check()?;
     let gateway = Arc::new(Gateway::new(config, shutdown));
+    sweep(&gateway.config);
     let tasks = TaskTracker::new();
     let ended = CancellationToken::new();
     follow_fleet(&gateway, &tasks, &ended);
@@ -55,6 +56,22 @@ pub async fn run(
     gateway.client.connections.wait().await;
     tracing::info!("the gateway ends");
     Ok(())
+}
+
+/// Removes what killed processes have left in the folder for scratch files; nobody waits for it.
+fn sweep(config: &GatewayConfig) {
+    let Some(tmp_dir) = config.sessions.as_ref().map(|it| it.tmp_dir.clone()) else {
+        return;
+    };
+    let folder = tmp_dir.clone();
+    let sweeping = task::blocking(move || mayfly_tmp_folder::sweep(&folder));
+    task::spawn(&TaskTracker::new(), async move {
+        match sweeping.await {
+            Ok(0) => {}
+            Ok(folders) => tracing::info!(folders, "removed what killed processes had left in TMP_DIR"),
+            Err(error) => tracing::warn!(path = %tmp_dir.display(), %error, "TMP_DIR could not be swept"),
+        }
+    });
 }
 
 fn follow_fleet(gateway: &Arc<Gateway>, tasks: &TaskTracker, ended: &CancellationToken) {

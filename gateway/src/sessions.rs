@@ -16,7 +16,7 @@ use mayfly_session::view::{SessionView, ViewError, ViewLimits};
 use mayfly_session::{DeleteError, Deleted, ListError, LoadError, Manifest, SessionStore};
 use mayfly_storage::ObjectStore;
 use mayfly_telemetry::task;
-use tempfile::TempDir;
+use mayfly_tmp_folder::TmpFolder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -99,7 +99,7 @@ pub(crate) struct Look {
 
 /// A reader's place, with its scratch folder.
 pub(crate) struct Place {
-    _folder: TempDir,
+    _folder: TmpFolder,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -177,11 +177,7 @@ impl Sessions {
         let store = self.store(tenant);
         let manifest = self.load(&store, session).await?;
         let tmp_dir = self.config.tmp_dir.clone();
-        let folder = task::blocking(move || {
-            tempfile::Builder::new()
-                .prefix("mayfly-gateway-session-")
-                .tempdir_in(tmp_dir)
-        });
+        let folder = task::blocking(move || TmpFolder::make(&tmp_dir, "gateway-session"));
         let folder = folder.await.map_err(|error| no_folder(&error))?;
         Ok(Look {
             view: store.view(manifest, self.config.view.clone(), folder.path().to_owned()),

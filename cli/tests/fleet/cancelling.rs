@@ -150,7 +150,7 @@ fn files_of_jobs(folder: &std::path::Path) -> Vec<String> {
     let inside = |entry: std::fs::DirEntry| {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
-        match name.starts_with("mayfly-git-worker-") {
+        match name.starts_with("mayfly-tmp-git-worker-") {
             true => vec![name],
             false if path.is_dir() => files_of_jobs(&path),
             false => Vec::new(),

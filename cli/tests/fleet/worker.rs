@@ -72,10 +72,13 @@ async fn a_worker_that_was_killed_has_saved_nothing_by_halves() {
     stream.until(|event| is_at(event, Stage::Cloning)).await;
     worker.signal(Signal::SIGKILL);
     worker.ended().await;
+    assert!(!rig.left_in_tmp().is_empty());
     rig.host.behave();
-    let (_next, base) = rig.start(WORKER).await;
+    let (mut next, base) = rig.start(WORKER).await;
     let events = read_whole(post(&base, "/clone-repository", &rig.clone_body("s")).await).await;
     assert_eq!(completed(&events)["generation"], 1);
+    next.ended().await;
+    assert!(rig.left_in_tmp().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -95,7 +95,7 @@ async fn workers_and_reserve_are_started_each_with_its_own_folder() {
     assert!(
         folders
             .iter()
-            .all(|folder| folder.contains("/tmp/mayfly-worker-")),
+            .all(|folder| folder.contains("/tmp/mayfly-tmp-worker-")),
         "{folders:?}"
     );
     for note in &notes {

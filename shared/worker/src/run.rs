@@ -7,14 +7,17 @@ use std::time::Instant;
 
 use mayfly_server::{ConnectionLimits, Server};
 use mayfly_telemetry::task;
+use mayfly_tmp_folder::Use;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::WorkerConfig;
 use crate::routes;
 use crate::runner::JobRunner;
+use crate::scratch;
 use crate::slot::Slot;
 
 /// Why the process may exit, with code 0 in either case.
@@ -61,7 +64,9 @@ pub async fn run<R: JobRunner>(
     runner: R,
     shutdown: CancellationToken,
 ) -> Result<Ended, RunError> {
-    check_folder(&config.tmp_dir).await?;
+    let _in_use = use_folder(&config.tmp_dir).await?;
+    let sweeping = scratch::sweep(config.tmp_dir.clone());
+    let sweeping = task::spawn(&TaskTracker::new(), sweeping);
     let config = Arc::new(config);
     let worker = Arc::new(Worker {
         open_bodies: Semaphore::new(config.max_open_bodies),
@@ -78,7 +83,9 @@ pub async fn run<R: JobRunner>(
         ended = worker.ended() => ended,
         never = server.accept(listener) => match never {},
     };
-    server.close().await;
+    // What is not swept by now is left to the next worker.
+    let swept = timeout(config.close_grace, sweeping);
+    let ((), _swept) = tokio::join!(server.close(), swept);
     tracing::info!(?ended, "the worker ends");
     Ok(ended)
 }
@@ -110,11 +117,13 @@ impl Worker {
     }
 }
 
-async fn check_folder(path: &Path) -> Result<(), RunError> {
+/// Looks at the folder, and keeps it: whoever made it for this worker may be killed before the worker ends.
+async fn use_folder(path: &Path) -> Result<Use, RunError> {
     let folder = path.to_owned();
     let found = task::blocking(move || match std::fs::metadata(&folder) {
         Ok(metadata) if !metadata.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
-        other => other.map(drop),
+        Ok(_) => mayfly_tmp_folder::keep(&folder),
+        Err(error) => Err(error),
     });
     found.await.map_err(|source| RunError::TmpDir {
         path: path.to_owned(),

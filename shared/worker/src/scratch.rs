@@ -1,34 +1,24 @@
 //! The folder of a job's own, which goes whatever happens.
 
-use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mayfly_protocol::{JobId, Source};
 use mayfly_telemetry::task;
-use tempfile::TempDir;
+use mayfly_tmp_folder::{TmpFolder, remove_tree};
 use tokio::time::timeout;
-
-const OWNER_ONLY: u32 = 0o700;
 
 /// A folder that exists, is empty, and is only the owner's.
 pub(crate) struct Scratch {
-    folder: TempDir,
+    folder: TmpFolder,
 }
 
 impl Scratch {
-    /// Makes `mayfly-<source>-<job id>-<random>` in `tmp_dir`.
+    /// Makes `mayfly-tmp-<source>-<job id>-<random>` in `tmp_dir`.
     pub(crate) async fn make(tmp_dir: PathBuf, source: Source, job_id: &JobId) -> io::Result<Self> {
-        let prefix = format!("mayfly-{source}-{job_id}-");
-        let folder = task::blocking(move || {
-            tempfile::Builder::new()
-                .prefix(&prefix)
-                .permissions(Permissions::from_mode(OWNER_ONLY))
-                .tempdir_in(tmp_dir)
-        })
-        .await?;
+        let purpose = format!("{source}-{job_id}");
+        let folder = task::blocking(move || TmpFolder::make(&tmp_dir, &purpose)).await?;
         Ok(Self { folder })
     }
 
@@ -51,32 +41,18 @@ impl Scratch {
                 tracing::error!(path = %self.path().display(), "the scratch folder takes too long to remove");
             }
         }
-        self.folder.disable_cleanup(true);
+        self.folder.was_removed();
     }
 }
 
-/// Removes a tree, once more with every folder made writable where that was in the way; one that is not there is fine.
-fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(_) => {
-            open_folders(path)?;
-            fs::remove_dir_all(path)
-        }
-        Ok(()) => Ok(()),
+/// Removes what workers that were killed have left in `tmp_dir`.
+pub(crate) async fn sweep(tmp_dir: PathBuf) {
+    let folder = tmp_dir.clone();
+    match task::blocking(move || mayfly_tmp_folder::sweep(&folder)).await {
+        Ok(0) => {}
+        Ok(folders) => tracing::info!(folders, "removed what killed processes had left in TMP_DIR"),
+        Err(error) => tracing::warn!(path = %tmp_dir.display(), %error, "TMP_DIR could not be swept"),
     }
-}
-
-fn open_folders(folder: &Path) -> io::Result<()> {
-    fs::set_permissions(folder, Permissions::from_mode(OWNER_ONLY))?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        // The type of the entry itself: a link to a folder is not followed.
-        if entry.file_type()?.is_dir() {
-            open_folders(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -84,7 +60,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_folder_is_the_owners_and_goes_with_all_that_is_in_it() {
+    async fn the_folder_goes_with_all_that_is_in_it() {
         let tmp_dir = tempfile::tempdir().unwrap();
         let job_id = JobId::new_now();
         let mut scratch = Scratch::make(tmp_dir.path().to_owned(), Source::GitWorker, &job_id)
@@ -92,18 +68,13 @@ mod tests {
             .unwrap();
         let name = scratch.path().file_name().unwrap().to_str().unwrap();
         assert!(
-            name.starts_with(&format!("mayfly-git-worker-{job_id}-")),
+            name.starts_with(&format!("mayfly-tmp-git-worker-{job_id}-")),
             "{name}"
         );
-        let mode = fs::metadata(scratch.path()).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, OWNER_ONLY);
-
-        let locked = scratch.path().join("a/locked");
-        fs::create_dir_all(&locked).unwrap();
-        fs::write(locked.join("file"), b"x").unwrap();
-        fs::set_permissions(&locked, Permissions::from_mode(0o500)).unwrap();
+        std::fs::create_dir_all(scratch.path().join("a/b")).unwrap();
+        std::fs::write(scratch.path().join("a/b/file"), b"x").unwrap();
         scratch.remove(Duration::from_secs(60)).await;
         scratch.remove(Duration::from_secs(60)).await;
-        assert_eq!(fs::read_dir(tmp_dir.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(tmp_dir.path()).unwrap().count(), 0);
     }
 }

@@ -12,7 +12,7 @@ use crate::run;
 
 /// The layers, lowest first. Crates of one layer do not know one another.
 const LAYERS: &[&[&str]] = &[
-    &["mayfly-protocol", "mayfly-telemetry"],
+    &["mayfly-protocol", "mayfly-telemetry", "mayfly-tmp-folder"],
     &[
         "mayfly-sse",
         "mayfly-http",

@@ -1,13 +1,12 @@
 //! One place for a worker process: as soon as one ends, the next is started, after a pause where it ended badly.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_telemetry::task;
-use tempfile::TempDir;
+use mayfly_tmp_folder::{TmpFolder, remove_tree};
 use tokio::time::sleep;
 
 use super::child::{AnnounceError, WorkerProcess};
@@ -140,14 +139,13 @@ impl Slot {
         listing.used.is_set()
     }
 
-    async fn make_scratch(&self) -> Result<TempDir, WorkerError> {
+    async fn make_scratch(&self) -> Result<TmpFolder, WorkerError> {
         let tmp_dir = self.config.tmp_dir.clone();
-        let prefix = format!("mayfly-worker-{}-", self.number);
+        let purpose = format!("worker-{}", self.number);
         let made = task::blocking(move || {
-            tempfile::Builder::new()
-                .prefix(&prefix)
-                .permissions(std::fs::Permissions::from_mode(0o700))
-                .tempdir_in(tmp_dir)
+            // What an earlier fleet left, its last workers may have held until now.
+            let _swept = mayfly_tmp_folder::sweep(&tmp_dir);
+            TmpFolder::make(&tmp_dir, &purpose)
         });
         made.await.map_err(|source| WorkerError::Scratch {
             tmp_dir: self.config.tmp_dir.display().to_string(),
@@ -156,9 +154,14 @@ impl Slot {
     }
 }
 
-async fn remove(scratch: TempDir) {
+async fn remove(mut scratch: TmpFolder) {
     let path = scratch.path().to_owned();
-    if let Err(error) = task::blocking(move || scratch.close()).await {
+    let removed = task::blocking(move || {
+        let removed = remove_tree(scratch.path());
+        scratch.was_removed();
+        removed
+    });
+    if let Err(error) = removed.await {
         tracing::warn!(%error, "the scratch folder `{}` could not be removed", path.display());
     }
 }
