@@ -6,8 +6,10 @@ pub(crate) mod commit_and_push;
 pub(crate) mod create_branch;
 
 use mayfly_git::remote::{Credential, Remote};
-use mayfly_protocol::{ErrorCode, RepoUrl, SecretString, SessionId};
+use mayfly_protocol::{ErrorCode, JobKind, RepoUrl, SecretString, SessionId, Stage};
 use mayfly_session::{Session, SessionStore};
+use mayfly_worker::JobContext;
+use serde_json::Value;
 
 use crate::failure::JobError;
 
@@ -19,6 +21,41 @@ async fn load_existing(sessions: &SessionStore, id: &SessionId) -> Result<Sessio
             format!("session `{id}` does not exist; clone a repository into it first"),
         )
     })
+}
+
+/// What this very job answered when it was done by an earlier attempt, whose worker was lost before it could say so.
+fn done_before(session: &Session, kind: JobKind, context: &JobContext) -> Result<Option<Value>, JobError> {
+    let manifest = &session.manifest;
+    let Some(done) = manifest.done(&context.job_id, kind) else {
+        return Ok(None);
+    };
+    let result = manifest.last_result.as_ref();
+    let Some(result) = result.filter(|result| result.job_id == context.job_id) else {
+        let text = format!(
+            "this job was done by an earlier attempt, which saved generation {} of session `{}`; other jobs have changed it since, \
+             so look at the session before sending it again",
+            done.generation, manifest.session_id
+        );
+        return Err(JobError::new(ErrorCode::SessionConflict, text));
+    };
+    let message = "An earlier attempt has done this job; its result stands";
+    context.events.stage(Stage::DownloadingSession, message);
+    Ok(Some(result.data.clone()))
+}
+
+/// What the remote holds against a job may be what another job of the session has just done there: then that is what the client is told.
+async fn or_conflict(sessions: &SessionStore, session: &Session, error: JobError) -> JobError {
+    let id = &session.manifest.session_id;
+    match sessions.load(id).await {
+        Ok(Some(now)) if now.manifest == session.manifest => error,
+        Ok(_) => JobError::new(
+            ErrorCode::SessionConflict,
+            format!(
+                "session `{id}` was saved by another job in the meantime; nothing of this job was saved, so send it again"
+            ),
+        ),
+        Err(_) => error,
+    }
 }
 
 /// Refuses a repository other than the one that the session was made from.

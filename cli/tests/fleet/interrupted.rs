@@ -1,4 +1,6 @@
-//! A worker that is killed or stopped at any point of a commit and push: the session is old or new, and the remote has the commit once.
+//! A worker that is stopped while it pushes: the session is old or new, and the remote has the commit once.
+//!
+//! Workers that are killed are in `cli/tests/faults/killed.rs`.
 
 use std::path::{Path, PathBuf};
 
@@ -19,26 +21,11 @@ const WORKER: &[&str] = &["git-worker", "--port", "0", "--announce"];
 /// Where the worker is interrupted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum At {
-    /// Its stream has come to this stage.
-    Stage(Stage),
     /// It has sent the push, and git is not asked.
     BeforeGit,
     /// Git has moved the branch, and the answer does not come.
     AfterGit,
 }
-
-const POINTS: [At; 10] = [
-    At::Stage(Stage::Preparing),
-    At::Stage(Stage::DownloadingSession),
-    At::Stage(Stage::Analyzing),
-    At::Stage(Stage::ChangesDetected),
-    At::Stage(Stage::GeneratingMessage),
-    At::Stage(Stage::Committing),
-    At::Stage(Stage::Pushing),
-    At::BeforeGit,
-    At::AfterGit,
-    At::Stage(Stage::Uploading),
-];
 
 /// A session that has something to commit.
 async fn prepared(rig: &Rig, session: &str) -> BareRepo {
@@ -63,11 +50,11 @@ async fn done(rig: &Rig, path: &str, body: &Value) -> Value {
     completed(&events).clone()
 }
 
-async fn commit_as(base: &str, body: &Value, job: &JobId, attempt: u32) -> reqwest::Response {
+async fn commit_as(base: &str, body: &Value, job: &JobId) -> reqwest::Response {
     http_client()
         .post(format!("{base}/commit-and-push"))
         .header(header::JOB_ID, job.as_str())
-        .header(header::ATTEMPT, attempt)
+        .header(header::ATTEMPT, 1)
         .json(body)
         .send()
         .await
@@ -83,7 +70,6 @@ async fn come_to(at: At, rig: &Rig, bare: &BareRepo, stream: &mut Stream, tip: &
     let pushes = || rig.host.requests_on(&On::ReceivePack).len();
     let before = pushes();
     match at {
-        At::Stage(wanted) => drop(stream.until(|event| is_at(event, wanted)).await),
         At::BeforeGit => {
             drop(stream.until(|event| is_at(event, Stage::Pushing)).await);
             eventually("the push is sent", || pushes() > before || before > 0).await;
@@ -101,14 +87,13 @@ async fn interrupt(at: At, rig: &Rig, session: &str, bare: &BareRepo, job: &JobI
     match at {
         At::BeforeGit => rig.host.fail_times(On::ReceivePack, 1, Fault::StallBeforeHead),
         At::AfterGit => rig.host.fail_times(On::ReceivePack, 1, Fault::StallAfter(0)),
-        At::Stage(_) => {}
     }
     let tip = bare.rev_parse("main");
     let args = [WORKER, &["--drain-grace", "0.1"]].concat();
     let mut worker = rig.launch(&args).env("RUST_LOG", "trace").start();
     let line = worker.line_on_stdout("listening on ").await;
     let base = format!("http://{}", line.rsplit(' ').next().unwrap());
-    let mut stream = Stream::of(commit_as(&base, &commit_body(rig, session), job, 1).await);
+    let mut stream = Stream::of(commit_as(&base, &commit_body(rig, session), job).await);
     come_to(at, rig, bare, &mut stream, &tip).await;
     (worker, stream)
 }
@@ -117,10 +102,10 @@ fn commits_named(bare: &BareRepo, subject: &str) -> usize {
     bare.log("main").iter().filter(|it| *it == subject).count()
 }
 
-/// The same job again, and one more: the commit is there once, and the session works.
-async fn goes_on(rig: &Rig, session: &str, bare: &BareRepo, again: (&JobId, u32)) {
+/// The same again, and one more: the commit is there once, and the session works.
+async fn goes_on(rig: &Rig, session: &str, bare: &BareRepo) {
     let (mut worker, base) = rig.start(WORKER).await;
-    let answer = commit_as(&base, &commit_body(rig, session), again.0, again.1).await;
+    let answer = commit_as(&base, &commit_body(rig, session), &JobId::new_now()).await;
     completed(&read_whole(answer).await);
     worker.ended().await;
     assert_eq!(commits_named(bare, "Once"), 1);
@@ -138,34 +123,6 @@ async fn goes_on(rig: &Rig, session: &str, bare: &BareRepo, again: (&JobId, u32)
         (1, 1)
     );
     bare.fsck_strict();
-}
-
-async fn killed_at_every_point(same_job: bool) {
-    let rig = Rig::new();
-    for (number, at) in POINTS.into_iter().enumerate() {
-        let session = format!("s{number}");
-        let bare = prepared(&rig, &session).await;
-        let job = JobId::new_now();
-        let (mut worker, stream) = interrupt(at, &rig, &session, &bare, &job).await;
-        worker.signal(Signal::SIGKILL);
-        worker.ended().await;
-        drop(stream);
-        rig.host.behave();
-        assert!(commits_named(&bare, "Once") <= 1, "{at:?}");
-        let other = JobId::new_now();
-        let again = if same_job { (&job, 2) } else { (&other, 1) };
-        goes_on(&rig, &session, &bare, again).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_commit_is_taken_up_by_the_next_attempt() {
-    killed_at_every_point(true).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_commit_is_finished_by_another_job() {
-    killed_at_every_point(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +143,7 @@ async fn a_push_that_is_stopped_after_git_took_it_is_not_forgotten() {
         assert_eq!(worker.ended().await.code(), Some(0));
         assert!(rig.left_in_tmp().is_empty());
         rig.host.behave();
-        goes_on(&rig, &session, &bare, (&JobId::new_now(), 1)).await;
+        goes_on(&rig, &session, &bare).await;
     }
 }
 

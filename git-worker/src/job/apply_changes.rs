@@ -7,7 +7,7 @@ use mayfly_session::Manifest;
 use mayfly_worker::JobContext;
 use serde_json::{Value, json};
 
-use super::load_existing;
+use super::{done_before, load_existing};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::workspace::Workspace;
@@ -22,6 +22,9 @@ pub(crate) async fn run(
     let sessions = worker.sessions(context);
     events.stage(Stage::DownloadingSession, "Downloading session...");
     let session = load_existing(&sessions, &job.session_id).await?;
+    if let Some(data) = done_before(&session, JobKind::ApplyChanges, context)? {
+        return Ok(data);
+    }
     let mut manifest = session.manifest.clone();
     let workspace = Workspace::open(worker, &sessions, &manifest, context).await?;
 
@@ -37,14 +40,16 @@ pub(crate) async fn run(
         None,
         context.accepted_at,
     );
-    worker.gate.enter()?;
-    let saved = sessions.save(Some(&session), manifest).await?;
-    Ok(json!({
-        "sessionId": saved.manifest.session_id,
-        "generation": saved.manifest.generation,
+    let data = json!({
+        "sessionId": manifest.session_id,
+        "generation": manifest.generation,
         "filesChanged": applied.files_changed,
-        "worktree": saved.manifest.worktree,
-    }))
+        "worktree": manifest.worktree,
+    });
+    manifest.answer(data.clone());
+    worker.gate.enter()?;
+    sessions.save(Some(&session), manifest).await?;
+    Ok(data)
 }
 
 async fn apply(

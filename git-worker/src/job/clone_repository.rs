@@ -7,7 +7,7 @@ use mayfly_session::{Manifest, Session, SessionStore};
 use mayfly_worker::JobContext;
 use serde_json::{Value, json};
 
-use super::{remote, require_same_repository};
+use super::{done_before, remote, require_same_repository};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::receive::{Commit, Received, Tip, Wanted, in_units, receive};
@@ -22,6 +22,11 @@ pub(crate) async fn run(
     let sessions = worker.sessions(context);
     events.stage(Stage::DownloadingSession, "Checking for existing session...");
     let session = sessions.load(&job.session_id).await?;
+    if let Some(session) = &session
+        && let Some(data) = done_before(session, JobKind::CloneRepository, context)?
+    {
+        return Ok(data);
+    }
     let from = remote(&job.repo_url, job.access_token.as_ref());
     let wanted = Wanted {
         branch: job.branch.clone(),
@@ -60,9 +65,11 @@ pub(crate) async fn run(
         None,
         context.accepted_at,
     );
+    let data = completed(&manifest, pulled, &received);
+    manifest.answer(data.clone());
     worker.gate.enter()?;
-    let saved = sessions.save(session.as_ref(), manifest).await?;
-    Ok(completed(&saved.manifest, pulled, &received))
+    sessions.save(session.as_ref(), manifest).await?;
+    Ok(data)
 }
 
 fn completed(manifest: &Manifest, pulled: bool, received: &Received) -> Value {

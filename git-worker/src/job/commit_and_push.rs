@@ -10,7 +10,7 @@ use mayfly_session::{Intent, Manifest, Session};
 use mayfly_worker::JobContext;
 use serde_json::{Value, json};
 
-use super::{load_existing, remote};
+use super::{done_before, load_existing, or_conflict, remote};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::message::change_summary;
@@ -27,6 +27,9 @@ pub(crate) async fn run(
     let sessions = worker.sessions(context);
     events.stage(Stage::DownloadingSession, "Downloading session...");
     let session = load_existing(&sessions, &job.session_id).await?;
+    if let Some(data) = done_before(&session, JobKind::CommitAndPush, context)? {
+        return Ok(data);
+    }
     let mut manifest = session.manifest.clone();
     let workspace = Workspace::open(worker, &sessions, &manifest, context).await?;
     events.stage(Stage::Analyzing, "Analyzing changes...");
@@ -64,7 +67,9 @@ pub(crate) async fn run(
         events.stage(Stage::Pushing, format!("Pushing {}...", manifest.branch));
         let chosen_by = made.as_ref().map_or("caller", |made| made.chosen_by.as_str());
         let publication = prepare_push(context, &workspace, &fenced, &manifest, (head, chosen_by)).await?;
-        require_expected_tip(&connection, &publication.intent, manifest.upstream)?;
+        if let Err(error) = require_expected_tip(&connection, &publication.intent, manifest.upstream) {
+            return Err(or_conflict(&sessions, &fenced, error).await);
+        }
         publish::complete(&mut manifest, &publication.intent);
         let to = (connection, &from);
         fenced = publish::publish(worker, &sessions, fenced, to, publication, context).await?;
@@ -76,9 +81,11 @@ pub(crate) async fn run(
         job.user_id.clone(),
         context.accepted_at,
     );
+    let data = completed(&manifest, made.as_ref(), &summary, pushed);
+    manifest.answer(data.clone());
     worker.gate.enter()?;
-    let saved = sessions.save(Some(&fenced), manifest).await?;
-    Ok(completed(&saved.manifest, made.as_ref(), &summary, pushed))
+    sessions.save(Some(&fenced), manifest).await?;
+    Ok(data)
 }
 
 fn completed(manifest: &Manifest, made: Option<&Made>, summary: &DiffSummary, pushed: bool) -> Value {

@@ -10,7 +10,7 @@ use mayfly_worker::JobContext;
 use serde_json::{Value, json};
 
 use super::clone_repository::{Draft, clone_into_new, stand_at, stand_still};
-use super::{remote, require_same_repository};
+use super::{done_before, or_conflict, remote, require_same_repository};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::publish::{self, Publication};
@@ -27,6 +27,9 @@ pub(crate) async fn run(
     let sessions = worker.sessions(context);
     events.stage(Stage::DownloadingSession, "Downloading session...");
     let session = load_or_clone(worker, &sessions, &job, context).await?;
+    if let Some(data) = done_before(&session, JobKind::CreateBranch, context)? {
+        return Ok(data);
+    }
     let mut manifest = session.manifest.clone();
     let from = remote(&manifest.repo_url, job.access_token.as_ref());
     let connection = if job.push {
@@ -34,10 +37,9 @@ pub(crate) async fn run(
     } else {
         None
     };
-    let resumed = match &connection {
-        Some(connection) => publish::settle(&mut manifest, connection.refs(), &context.job_id),
-        None => None,
-    };
+    let resumed = connection
+        .as_ref()
+        .and_then(|it| publish::settle(&mut manifest, it.refs(), &context.job_id));
     let base = job.base_branch.clone().unwrap_or_else(|| manifest.branch.clone());
     if base != manifest.branch && resumed.is_none() {
         move_to_base(worker, &sessions, &mut manifest, (&from, &base), context).await?;
@@ -45,17 +47,15 @@ pub(crate) async fn run(
 
     events.stage(Stage::GeneratingName, "Generating branch name...");
     let mut name = match &resumed {
-        Some(intent) => Name {
-            branch: intent.branch.clone(),
-            chosen_by: intent.chosen_by.clone(),
+        Some(intent) => Name::of(intent),
+        None => match choose_name(worker, &job, &manifest, connection.as_ref(), context).await {
+            Ok(name) => name,
+            Err(error) => return Err(or_conflict(&sessions, &session, error).await),
         },
-        None => choose_name(worker, &job, &manifest, connection.as_ref(), context).await?,
     };
     events.stage(Stage::NameGenerated, format!("Branch name: {}", name.branch));
-    events.stage(
-        Stage::CreatingBranch,
-        format!("Creating branch {}...", name.branch),
-    );
+    let message = format!("Creating branch {}...", name.branch);
+    events.stage(Stage::CreatingBranch, message);
     let head = resumed.as_ref().map(|intent| intent.commit).or(manifest.head);
     let mut fenced = session;
     let pushed = connection.is_some() && head.is_some();
@@ -76,15 +76,13 @@ pub(crate) async fn run(
     manifest.branch = name.branch;
 
     events.stage(Stage::Uploading, "Uploading to storage...");
-    manifest.record(
-        context.job_id.clone(),
-        JobKind::CreateBranch,
-        None,
-        context.accepted_at,
-    );
+    let (id, at) = (context.job_id.clone(), context.accepted_at);
+    manifest.record(id, JobKind::CreateBranch, None, at);
+    let data = completed(&manifest, &base, pushed, &name.chosen_by);
+    manifest.answer(data.clone());
     worker.gate.enter()?;
-    let saved = sessions.save(Some(&fenced), manifest).await?;
-    Ok(completed(&saved.manifest, &base, pushed, &name.chosen_by))
+    sessions.save(Some(&fenced), manifest).await?;
+    Ok(data)
 }
 
 fn completed(manifest: &Manifest, base: &BranchName, pushed: bool, chosen_by: &str) -> Value {
@@ -208,6 +206,16 @@ const CALLER: &str = "caller";
 struct Name {
     branch: BranchName,
     chosen_by: String,
+}
+
+impl Name {
+    /// The name that an earlier attempt has announced.
+    fn of(intent: &Intent) -> Self {
+        Self {
+            branch: intent.branch.clone(),
+            chosen_by: intent.chosen_by.clone(),
+        }
+    }
 }
 
 /// The push of a new branch.

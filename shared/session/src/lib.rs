@@ -19,7 +19,7 @@ pub mod view;
 
 pub use delete::{DeleteError, Deleted};
 pub use list::{ListError, SessionPage};
-pub use manifest::{Fetched, HistoryEntry, Intent, Manifest, PackEntry, PackKind, PackScope};
+pub use manifest::{Fetched, HistoryEntry, Intent, JobResult, Manifest, PackEntry, PackKind, PackScope};
 pub use outcome::{OutcomeArchive, OutcomeError};
 pub use packed::PackedObjects;
 pub use repository::{KnownRepository, KnownTip};

@@ -45,6 +45,9 @@ pub struct Manifest {
     pub intent: Option<Intent>,
     /// The last jobs, the newest at the end.
     pub history: Vec<HistoryEntry>,
+    /// What the newest of them answered: an attempt at a job that was done before, and whose worker was lost, answers the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_result: Option<JobResult>,
     /// Whether the session is kept however long it is not used.
     pub pinned: bool,
     /// When the session was made.
@@ -153,6 +156,16 @@ pub struct HistoryEntry {
     pub at: OffsetDateTime,
 }
 
+/// What a job answered, saved together with what it did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JobResult {
+    /// The job.
+    pub job_id: JobId,
+    /// The `data` of its `completed` event.
+    pub data: serde_json::Value,
+}
+
 impl Manifest {
     /// The manifest of a session that is about to be saved for the first time: no objects, no commit.
     pub fn new(session_id: SessionId, repo_url: RepoUrl, branch: BranchName, at: OffsetDateTime) -> Self {
@@ -175,6 +188,7 @@ impl Manifest {
             packs: Vec::new(),
             intent: None,
             history: Vec::new(),
+            last_result: None,
             pinned: false,
             created_at: at,
             updated_at: at,
@@ -216,7 +230,7 @@ impl Manifest {
         self.add_pack(entry);
     }
 
-    /// Counts one more save, by this job.
+    /// Counts one more save, by this job; what the one before answered is forgotten.
     pub fn record(&mut self, job_id: JobId, kind: JobKind, user_id: Option<String>, at: OffsetDateTime) {
         self.generation = self.generation.next();
         self.updated_at = at;
@@ -230,6 +244,21 @@ impl Manifest {
         });
         let surplus = self.history.len().saturating_sub(MAX_HISTORY);
         self.history.drain(..surplus);
+        self.last_result = None;
+    }
+
+    /// Keeps what the job that was recorded last is going to answer.
+    pub fn answer(&mut self, data: serde_json::Value) {
+        self.last_result = self.history.last().map(|entry| JobResult {
+            job_id: entry.job_id.clone(),
+            data,
+        });
+    }
+
+    /// Where this job was done before, as far as the history goes back.
+    pub fn done(&self, job_id: &JobId, kind: JobKind) -> Option<&HistoryEntry> {
+        let is_it = |entry: &&HistoryEntry| entry.job_id == *job_id && entry.kind == kind;
+        self.history.iter().rev().find(is_it)
     }
 }
 
@@ -313,6 +342,21 @@ mod tests {
           "updatedAt": "2026-01-02T03:04:05.678Z"
         }
         "#);
+    }
+
+    #[test]
+    fn only_the_newest_answer_is_kept() {
+        let mut manifest = manifest();
+        let (first, second) = (JobId::new_now(), JobId::new_now());
+        manifest.record(first.clone(), JobKind::ApplyChanges, None, manifest.updated_at);
+        manifest.answer(serde_json::json!({"filesChanged": 1}));
+        let kept = manifest.last_result.clone().unwrap();
+        assert_eq!((&kept.job_id, &kept.data["filesChanged"]), (&first, &1.into()));
+        manifest.record(second, JobKind::ApplyChanges, None, manifest.updated_at);
+        assert_eq!(manifest.last_result, None);
+        let done = manifest.done(&first, JobKind::ApplyChanges);
+        assert_eq!(done.map(|entry| entry.generation), Some(Generation(2)));
+        assert_eq!(manifest.done(&first, JobKind::CommitAndPush), None);
     }
 
     #[test]

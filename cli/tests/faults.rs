@@ -1,0 +1,9 @@
+//! Workers that die, collide and are lied to, as real processes before a real S3 server and a real git host.
+#![expect(clippy::unwrap_used, reason = "a test panics where its preparation fails")]
+
+mod faults {
+    mod ground;
+    mod killed;
+    mod rivals;
+    mod session;
+}
