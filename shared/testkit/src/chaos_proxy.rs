@@ -74,6 +74,8 @@ pub enum Fate {
     Alter(Alteration),
     /// It is done as the test changes it, and the connection is closed in place of the answer.
     AlterAndLose(Alteration),
+    /// It is done, and the test's code runs before the client sees the answer.
+    Hold(Hook),
     /// It is not done: the test's code runs, and then the connection is closed.
     RunBefore(Hook),
     /// It is done, the test's code runs before the client sees any of the answer, and then the connection is closed.
@@ -291,6 +293,10 @@ async fn afterwards(answer: Response, fate: Fate) -> Response {
         Fate::StallAfterwards => std::future::pending().await,
         Fate::CutAnswer(bytes) => forward::cut_after(answer, bytes),
         Fate::StallAnswer(bytes) => forward::stall_after(answer, bytes),
+        Fate::Hold(hook) => {
+            hook();
+            answer
+        }
         Fate::RunAfter(hook) => {
             hook();
             cut()
