@@ -30,6 +30,7 @@ pub(crate) async fn git_worker(args: GitWorkerArgs) -> anyhow::Result<()> {
     tracing::info!(
         storage.read_bytes = read,
         storage.written_bytes = written,
+        storage.calls = metered.requests().total(),
         "bytes from and to the storage"
     );
     Ok(())

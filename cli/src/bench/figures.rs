@@ -69,6 +69,8 @@ pub(crate) struct Sample {
     pub(crate) storage_read: u64,
     /// Bytes written to the storage.
     pub(crate) storage_written: u64,
+    /// Calls to the storage, where they are counted.
+    pub(crate) storage_calls: Option<u64>,
     /// Bytes sent to the git host.
     pub(crate) host_sent: u64,
     /// Bytes received from it.
@@ -82,6 +84,7 @@ impl Sample {
             usage: self.usage.then(next.usage),
             storage_read: self.storage_read + next.storage_read,
             storage_written: self.storage_written + next.storage_written,
+            storage_calls: None,
             host_sent: self.host_sent + next.host_sent,
             host_received: self.host_received + next.host_received,
         }

@@ -73,12 +73,7 @@ impl<'a> Ours<'a> {
         let log = self.folder.join("worker.log");
         let work = Box::pin(self.work(kind, &body, &figures, &log));
         let sample = process::account(self.place, &figures, work).await?;
-        let (storage_read, storage_written) = moved(&log)?;
-        Ok(Sample {
-            storage_read,
-            storage_written,
-            ..sample
-        })
+        moved(&log, sample)
     }
 
     async fn work(&self, kind: JobKind, body: &Value, figures: &Path, log: &Path) -> anyhow::Result<()> {
@@ -143,8 +138,8 @@ fn address(worker: &mut Child) -> anyhow::Result<String> {
     Ok(address.to_owned())
 }
 
-/// The bytes to and from the storage that the worker counted, from its log.
-fn moved(log: &Path) -> anyhow::Result<(u64, u64)> {
+/// Adds what the worker counted at the storage, from its log.
+fn moved(log: &Path, sample: Sample) -> anyhow::Result<Sample> {
     let text = std::fs::read_to_string(log)?;
     let entry = text
         .lines()
@@ -157,5 +152,10 @@ fn moved(log: &Path) -> anyhow::Result<(u64, u64)> {
             .as_u64()
             .with_context(|| format!("the worker's log has no `{name}`"))
     };
-    Ok((figure("storage.read_bytes")?, figure("storage.written_bytes")?))
+    Ok(Sample {
+        storage_read: figure("storage.read_bytes")?,
+        storage_written: figure("storage.written_bytes")?,
+        storage_calls: Some(figure("storage.calls")?),
+        ..sample
+    })
 }

@@ -70,6 +70,7 @@ struct Medians {
     wall_ms: f64,
     cpu_ms: f64,
     storage_bytes: f64,
+    storage_calls: Option<f64>,
     host_bytes: f64,
     peak_mib: f64,
     anonymous_mib: Option<f64>,
@@ -90,10 +91,22 @@ impl Medians {
             wall_ms: median(samples, |it| it.usage.wall * 1000.0),
             cpu_ms: median(samples, |it| it.usage.cpu * 1000.0),
             storage_bytes: median(samples, |it| it.storage() as f64),
+            storage_calls: samples
+                .iter()
+                .all(|it| it.storage_calls.is_some())
+                .then(|| median(samples, |it| it.storage_calls.unwrap_or_default() as f64)),
             host_bytes: median(samples, |it| it.host() as f64),
             peak_mib: median(samples, |it| it.usage.peak_kib as f64 / 1024.0),
             anonymous_mib: part(|it| it.anon_kib),
             file_backed_mib: part(|it| it.file_kib),
+        }
+    }
+
+    fn storage(&self) -> String {
+        let moved = bytes(self.storage_bytes);
+        match self.storage_calls {
+            Some(calls) => format!("{moved}, {calls:.0} calls"),
+            None => moved,
         }
     }
 
@@ -209,8 +222,8 @@ impl Repository {
                 theirs.wall_ms,
                 ours.cpu_ms,
                 theirs.cpu_ms,
-                bytes(ours.storage_bytes),
-                bytes(theirs.storage_bytes),
+                ours.storage(),
+                theirs.storage(),
                 bytes(ours.host_bytes),
                 bytes(theirs.host_bytes),
                 ours.peak(),
@@ -260,7 +273,7 @@ impl Growth {
             spread(self.cpu_ratio),
             here.wall_ms,
             here.cpu_ms,
-            bytes(here.storage_bytes),
+            here.storage(),
             bytes(here.host_bytes),
             here.peak(),
         )
@@ -317,6 +330,7 @@ mod tests {
                     usage,
                     storage_read: 1_500,
                     storage_written: 500,
+                    storage_calls: (side == Side::Mayfly).then_some(7),
                     host_sent: 100,
                     host_received: 200,
                 };
@@ -346,18 +360,18 @@ mod tests {
 
         | job | against | wall ratio | CPU ratio | wall, ms | CPU, ms | storage | git host | peak, MiB |
         |---|---|---|---|---|---|---|---|---|
-        | pull of one commit | git + tar | 0.020 (0.010–0.020) | 0.020 (0.010–0.020) | 20 / 1000 | 10 / 500 | 2.0 kB / 2.0 kB | 300 B / 300 B | 20 (4 + 12) / 20 |
+        | pull of one commit | git + tar | 0.020 (0.010–0.020) | 0.020 (0.010–0.020) | 20 / 1000 | 10 / 500 | 2.0 kB, 7 calls / 2.0 kB | 300 B / 300 B | 20 (4 + 12) / 20 |
 
         1GB: 10 MB of packs, 9 objects, 3 files; storage: file; 3 runs, 5 changed files
 
         | job | against | wall ratio | CPU ratio | wall, ms | CPU, ms | storage | git host | peak, MiB |
         |---|---|---|---|---|---|---|---|---|
-        | pull of one commit | git + tar | 0.0002 (0.0002–0.0007) | 0.0002 (0.0002–0.0007) | 20 / 100000 | 10 / 50000 | 2.0 kB / 2.0 kB | 300 B / 300 B | 20 (4 + 12) / 20 |
+        | pull of one commit | git + tar | 0.0002 (0.0002–0.0007) | 0.0002 (0.0002–0.0007) | 20 / 100000 | 10 / 50000 | 2.0 kB, 7 calls / 2.0 kB | 300 B / 300 B | 20 (4 + 12) / 20 |
 
         | job | side | repository | wall, to 10MB | CPU, to 10MB | wall, ms | CPU, ms | storage | git host | peak, MiB |
         |---|---|---|---|---|---|---|---|---|---|
-        | pull of one commit | mayfly | 10MB | 1.00 (1.00–1.00) | 1.00 (1.00–1.00) | 20 | 10 | 2.0 kB | 300 B | 20 (4 + 12) |
-        | pull of one commit | mayfly | 1GB | 2.00 (1.00–2.00) | 2.00 (1.00–2.00) | 20 | 10 | 2.0 kB | 300 B | 20 (4 + 12) |
+        | pull of one commit | mayfly | 10MB | 1.00 (1.00–1.00) | 1.00 (1.00–1.00) | 20 | 10 | 2.0 kB, 7 calls | 300 B | 20 (4 + 12) |
+        | pull of one commit | mayfly | 1GB | 2.00 (1.00–2.00) | 2.00 (1.00–2.00) | 20 | 10 | 2.0 kB, 7 calls | 300 B | 20 (4 + 12) |
         | pull of one commit | git + tar | 10MB | 1.00 (1.00–1.00) | 1.00 (1.00–1.00) | 1000 | 500 | 2.0 kB | 300 B | 20 |
         | pull of one commit | git + tar | 1GB | 100 (60–120) | 100 (60–120) | 100000 | 50000 | 2.0 kB | 300 B | 20 |
         ");

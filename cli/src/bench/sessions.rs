@@ -46,9 +46,9 @@ pub(crate) struct SessionsArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct OriginArgs {
-    /// A git repository, bare or not; it is copied first.
+    /// A git repository, bare or not; it is copied first. Of several, how the cost of each job grows from the first one's is told.
     #[arg(long)]
-    repository: Option<PathBuf>,
+    repository: Vec<PathBuf>,
     /// Make a repository with so many bytes of packs, such as `10MB`, `100MB` or `1GB`.
     #[arg(long)]
     make_repository: Option<Size>,
@@ -59,7 +59,7 @@ struct OriginArgs {
 
 impl OriginArgs {
     fn origins(&self) -> Vec<Origin> {
-        let path = self.repository.iter().cloned().map(Origin::Path);
+        let paths = self.repository.iter().cloned().map(Origin::Path);
         let mut sizes: Vec<Size> = self
             .make_repository
             .into_iter()
@@ -67,7 +67,7 @@ impl OriginArgs {
             .collect();
         sizes.sort_unstable();
         sizes.dedup();
-        path.chain(sizes.into_iter().map(Origin::Made)).collect()
+        paths.chain(sizes.into_iter().map(Origin::Made)).collect()
     }
 }
 
