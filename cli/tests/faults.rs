@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where its preparation fails")]
 
 mod faults {
+    mod bombs;
+    mod forged;
     mod ground;
     mod killed;
     mod rivals;

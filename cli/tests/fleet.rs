@@ -6,6 +6,7 @@ mod fleet {
     mod cancelling;
     mod clients;
     mod interrupted;
+    mod left;
     mod outcomes;
     mod rig;
     mod sessions;

@@ -121,7 +121,14 @@ impl Ground {
 
     /// A worker whose sessions are below this prefix of the storage.
     pub(super) async fn worker(&self, prefix: &str) -> (Running, String) {
-        let mut launch = Launch::new(env!("CARGO_BIN_EXE_mayfly"))
+        started(self.launch(&[env!("CARGO_BIN_EXE_mayfly")], prefix)).await
+    }
+
+    /// The same, not started, by a command that ends with the binary.
+    pub(super) fn launch(&self, command: &[&str], prefix: &str) -> Launch {
+        let (program, arguments) = command.split_first().unwrap();
+        let mut launch = Launch::new(program)
+            .args(arguments)
             .args(["git-worker", "--port", "0", "--announce"])
             .env("STORAGE_URL", format!("{}/{prefix}", self.storage_url))
             .env("TMP_DIR", self.tmp())
@@ -134,10 +141,7 @@ impl Ground {
                 .env("AWS_ACCESS_KEY_ID", "any")
                 .env("AWS_SECRET_ACCESS_KEY", "any");
         }
-        let mut running = launch.start();
-        let line = running.line_on_stdout("listening on ").await;
-        let base = format!("http://{}", line.rsplit(' ').next().unwrap());
-        (running, base)
+        launch
     }
 
     /// Has a fresh worker do the job, and sees it exit; its requests are counted.
@@ -200,6 +204,14 @@ impl Ground {
         }
         objects
     }
+}
+
+/// Starts a worker, and gives its address.
+pub(super) async fn started(launch: Launch) -> (Running, String) {
+    let mut running = launch.start();
+    let line = running.line_on_stdout("listening on ").await;
+    let base = format!("http://{}", line.rsplit(' ').next().unwrap());
+    (running, base)
 }
 
 /// Posts the job; an error where the worker is gone before it answers.

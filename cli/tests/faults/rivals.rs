@@ -70,16 +70,16 @@ impl Ground {
     }
 }
 
-fn apply(name: String) -> Order {
+fn apply(name: &str) -> Order {
     let files = json!([{"path": name, "content": "x\n"}]);
     Order::new("/apply-changes", json!({"sessionId": NAME, "files": files}))
 }
 
-fn commit(ground: &Ground, message: String) -> Order {
+fn commit(ground: &Ground, message: &str) -> Order {
     Order::new("/commit-and-push", ground.body(json!({"message": message})))
 }
 
-fn branch(ground: &Ground, name: String) -> Order {
+fn branch(ground: &Ground, name: &str) -> Order {
     let body = ground.body(json!({"branchName": name, "userRequest": "x"}));
     Order::new("/create-branch", body)
 }
@@ -92,13 +92,13 @@ fn pull(ground: &Ground) -> Order {
 fn pair(ground: &Ground, at: Meet, round: usize) -> [Order; 2] {
     let named = |what: &str| format!("{what}-{round}");
     match (round % 5, at) {
-        (0, Meet::AtTheManifest) => [apply(named("a")), apply(named("b"))],
-        (3, Meet::AtTheManifest) => [apply(named("a")), pull(ground)],
+        (0, Meet::AtTheManifest) => [apply(&named("a")), apply(&named("b"))],
+        (3, Meet::AtTheManifest) => [apply(&named("a")), pull(ground)],
         (0, Meet::AtTheRemote) => [pull(ground), pull(ground)],
-        (1, _) => [commit(ground, named("a")), commit(ground, named("b"))],
-        (2, _) => [branch(ground, named("a")), branch(ground, named("b"))],
-        (3, Meet::AtTheRemote) => [branch(ground, named("a")), pull(ground)],
-        _ => [commit(ground, named("a")), branch(ground, named("b"))],
+        (1, _) => [commit(ground, &named("a")), commit(ground, &named("b"))],
+        (2, _) => [branch(ground, &named("a")), branch(ground, &named("b"))],
+        (3, Meet::AtTheRemote) => [branch(ground, &named("a")), pull(ground)],
+        _ => [commit(ground, &named("a")), branch(ground, &named("b"))],
     }
 }
 
@@ -153,7 +153,7 @@ async fn round(ground: &Ground, bare: &BareRepo, at: Meet, number: usize) {
         ground.run(&prefix, &pull(ground)).await;
     }
     if at == Meet::AtTheRemote && [1, 4].contains(&(number % 5)) {
-        ground.run(&prefix, &apply(format!("made-{number}"))).await;
+        ground.run(&prefix, &apply(&format!("made-{number}"))).await;
     }
     let (before, refs) = (manifest(ground, &prefix).await, bare.refs());
     let [one, other] = pair(ground, at, number);
@@ -215,12 +215,12 @@ async fn a_late_one_is_told_of_the_session(late: Order, prompt: Order, ground: &
 async fn who_comes_late_to_the_remote_has_lost_to_the_session() {
     let ground = Ground::in_a_folder().await;
     ground.host.publish(&TestRepo::sample(), NAME);
-    for order in [pull(&ground), apply("made".to_owned())] {
+    for order in [pull(&ground), apply("made")] {
         ground.run("late", &order).await;
     }
-    let [late, prompt] = ["a", "b"].map(|message| commit(&ground, message.to_owned()));
+    let [late, prompt] = ["a", "b"].map(|message| commit(&ground, message));
     a_late_one_is_told_of_the_session(late, prompt, &ground).await;
-    let [late, prompt] = [0, 1].map(|_| branch(&ground, "mine".to_owned()));
+    let [late, prompt] = [0, 1].map(|_| branch(&ground, "mine"));
     a_late_one_is_told_of_the_session(late, prompt, &ground).await;
 }
 

@@ -115,7 +115,7 @@ fn header(response: &reqwest::Response, name: &str) -> String {
 
 /// What the real `tar` makes of an archive.
 #[expect(clippy::disallowed_methods, reason = "the judge is the real program")]
-fn unpacked(archive: &[u8]) -> TempDir {
+pub(super) fn unpacked(archive: &[u8]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), zstd::decode_all(archive).unwrap()).unwrap();
@@ -136,7 +136,7 @@ fn unpacked(archive: &[u8]) -> TempDir {
 }
 
 /// The tree that git makes of a folder, and of the submodule, which a folder cannot tell.
-fn tree_of(judge: &TestRepo, folder: &Path) -> String {
+pub(super) fn tree_of(judge: &TestRepo, folder: &Path) -> String {
     let git = judge.path().join(".git");
     let (folder, git) = (folder.to_str().unwrap(), git.to_str().unwrap());
     let run = |args: &[&str]| {
