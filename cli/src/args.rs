@@ -164,6 +164,12 @@ pub(crate) struct GitArgs {
     /// Bytes of the largest object that one fetch may bring.
     #[arg(long, env = "MAX_OBJECT_BYTES", default_value = "536870912")]
     pub(crate) max_object_bytes: u64,
+    /// Objects that a clone may bring of which nobody said how deep; one with more is shallow.
+    #[arg(long, env = "FULL_CLONE_MAX_OBJECTS", default_value = "5000000")]
+    pub(crate) full_clone_max_objects: u32,
+    /// Bytes that such a clone may bring.
+    #[arg(long, env = "FULL_CLONE_MAX_BYTES", default_value = "2147483648")]
+    pub(crate) full_clone_max_bytes: u64,
     /// Name of the committer, and of the author where a job names none.
     #[arg(long, env = "COMMIT_NAME", default_value = "Mayfly")]
     pub(crate) commit_name: String,
@@ -298,6 +304,8 @@ impl GitArgs {
             ("TRANSFER_IDLE_SECS", self.transfer_idle.as_secs_f64().to_string()),
             ("MAX_REPOSITORY_BYTES", self.max_repository_bytes.to_string()),
             ("MAX_OBJECT_BYTES", self.max_object_bytes.to_string()),
+            ("FULL_CLONE_MAX_OBJECTS", self.full_clone_max_objects.to_string()),
+            ("FULL_CLONE_MAX_BYTES", self.full_clone_max_bytes.to_string()),
             ("COMMIT_NAME", self.commit_name.clone()),
             ("COMMIT_EMAIL", self.commit_email.clone()),
             ("LLM_PROVIDER", provider.to_owned()),

@@ -92,6 +92,8 @@ fn make_git_worker(args: &GitArgs, storage: Arc<dyn ObjectStore>) -> anyhow::Res
     let mut limits = GitLimits::default();
     limits.transfer.max_pack_bytes = args.max_repository_bytes;
     limits.transfer.max_object_bytes = args.max_object_bytes;
+    limits.full_clone.max_objects = args.full_clone_max_objects;
+    limits.full_clone.max_bytes = args.full_clone_max_bytes;
     let identity = Identity {
         name: args.commit_name.clone(),
         email: args.commit_email.clone(),

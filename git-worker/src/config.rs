@@ -40,6 +40,8 @@ impl Default for Identity {
 pub struct GitLimits {
     /// On what comes from a remote.
     pub transfer: TransferLimits,
+    /// On a clone of all history that the service chooses by itself; above them it is shallow.
+    pub full_clone: FullCloneLimits,
     /// On the trees of a commit.
     pub tree: TreeLimits,
     /// On the objects that a job makes.
@@ -60,6 +62,7 @@ impl Default for GitLimits {
     fn default() -> Self {
         Self {
             transfer: TransferLimits::default(),
+            full_clone: FullCloneLimits::default(),
             tree: TreeLimits::default(),
             scratch: ScratchLimits::default(),
             apply: ApplyLimits::default(),
@@ -67,6 +70,24 @@ impl Default for GitLimits {
             max_diff_blobs: 500,
             max_patched_file_bytes: 64 * 1024 * 1024,
             settle_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The largest clone of all history that nobody asked for.
+#[derive(Debug, Clone)]
+pub struct FullCloneLimits {
+    /// Objects of the pack, as its header says.
+    pub max_objects: u32,
+    /// Bytes of the pack, as they arrive.
+    pub max_bytes: u64,
+}
+
+impl Default for FullCloneLimits {
+    fn default() -> Self {
+        Self {
+            max_objects: 5_000_000,
+            max_bytes: 2 << 30,
         }
     }
 }

@@ -7,16 +7,34 @@ use mayfly_git::fetch::FetchError;
 use mayfly_git::push::PushError;
 use mayfly_git::scratch::{MergeError, ScratchError};
 use mayfly_git::tree_check::TreeCheckError;
-use mayfly_protocol::{ErrorCode, Failure};
+use mayfly_protocol::{ErrorCode, Failure, ObjectId};
 use mayfly_session::{LoadError, SaveError};
 
 /// Why a job failed, as its terminal event says it.
 #[derive(Debug)]
-pub(crate) struct JobError(Failure);
+pub(crate) struct JobError {
+    failure: Failure,
+    /// The pack in which damage of the session was found.
+    damaged_pack: Option<ObjectId>,
+}
 
 impl JobError {
     pub(crate) fn new(code: ErrorCode, text: impl Into<String>) -> Self {
-        Self(Failure::new(code, text))
+        Self {
+            failure: Failure::new(code, text),
+            damaged_pack: None,
+        }
+    }
+
+    /// The same with another meaning for retries.
+    pub(crate) fn retryable(mut self, retryable: bool) -> Self {
+        self.failure.retryable = retryable;
+        self
+    }
+
+    /// The pack in which damage of the session was found, where it was found in one.
+    pub(crate) fn damaged_pack(&self) -> Option<ObjectId> {
+        self.damaged_pack
     }
 
     /// The code of an error with its text, and those of its causes.
@@ -31,7 +49,7 @@ impl JobError {
     }
 
     pub(crate) fn code(&self) -> ErrorCode {
-        self.0.code
+        self.failure.code
     }
 
     /// For objects that a remote has just sent: what is wrong with them is not the session's damage.
@@ -49,13 +67,13 @@ impl JobError {
     }
 
     pub(crate) fn into_failure(self) -> Failure {
-        self.0
+        self.failure
     }
 }
 
 impl std::fmt::Display for JobError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.error)
+        f.write_str(&self.failure.error)
     }
 }
 
@@ -70,7 +88,7 @@ pub(crate) fn not_a_git_job() -> JobError {
 impl From<FetchError> for JobError {
     fn from(error: FetchError) -> Self {
         let mut failure = Self::caused(error.code(), &error);
-        failure.0.retry_after = error.retry_after();
+        failure.failure.retry_after = error.retry_after();
         failure
     }
 }
@@ -78,7 +96,7 @@ impl From<FetchError> for JobError {
 impl From<PushError> for JobError {
     fn from(error: PushError) -> Self {
         let mut failure = Self::caused(error.code(), &error);
-        failure.0.retry_after = error.retry_after();
+        failure.failure.retry_after = error.retry_after();
         failure
     }
 }
@@ -109,7 +127,9 @@ impl From<MergeError> for JobError {
 
 impl From<LoadError> for JobError {
     fn from(error: LoadError) -> Self {
-        Self::caused(error.code(), &error)
+        let mut failure = Self::caused(error.code(), &error);
+        failure.damaged_pack = error.damaged_pack();
+        failure
     }
 }
 

@@ -71,7 +71,7 @@ fn require_same_repository(session: &Session, asked: &RepoUrl) -> Result<(), Job
     ))
 }
 
-fn remote(url: &RepoUrl, token: Option<&SecretString>) -> Remote {
+pub(crate) fn remote(url: &RepoUrl, token: Option<&SecretString>) -> Remote {
     Remote {
         url: url.clone(),
         credential: token.map(Credential::from_token),

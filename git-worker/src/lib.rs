@@ -11,6 +11,7 @@ mod message;
 mod outcomes;
 mod publish;
 mod receive;
+mod repair;
 mod workspace;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use mayfly_git::remote::Credential;
 use mayfly_http::GuardedClient;
 use mayfly_naming::Namer;
-use mayfly_protocol::{Failure, Job, JobKind, SecretString, Source};
+use mayfly_protocol::{ErrorCode, Failure, Job, JobKind, SecretString, Source};
 use mayfly_session::SessionStore;
 use mayfly_storage::ObjectStore;
 use mayfly_worker::{JobContext, JobRunner, OutcomeStore};
@@ -26,8 +27,9 @@ use mayfly_worker::{JobContext, JobRunner, OutcomeStore};
 use failure::JobError;
 use gate::Gate;
 use outcomes::Outcomes;
+use repair::Asked;
 
-pub use config::{GitLimits, GitWorkerConfig, Identity};
+pub use config::{FullCloneLimits, GitLimits, GitWorkerConfig, Identity};
 
 /// Does the four git jobs.
 #[derive(Debug, Clone)]
@@ -59,7 +61,26 @@ impl GitWorker {
         }
     }
 
+    /// Carries out a job. One that finds its session damaged mends that, if it can be mended, and begins anew.
     async fn carry_out(&self, job: Job, context: &JobContext) -> Result<serde_json::Value, JobError> {
+        let error = match self.attempt(job.clone(), context).await {
+            Err(error) if error.code() == ErrorCode::SessionDamaged => error,
+            outcome => return outcome,
+        };
+        let Some(asked) = asked(&job) else {
+            return Err(error);
+        };
+        Box::pin(repair::repair(self, asked, error, context)).await?;
+        context.events.begin_anew();
+        // What was brought before may be damaged.
+        let anew = JobContext {
+            scratch: context.scratch.join("anew"),
+            ..context.clone()
+        };
+        self.attempt(job, &anew).await
+    }
+
+    async fn attempt(&self, job: Job, context: &JobContext) -> Result<serde_json::Value, JobError> {
         match job {
             Job::CloneRepository(job) => Box::pin(job::clone_repository::run(self, job, context)).await,
             Job::CreateBranch(job) => Box::pin(job::create_branch::run(self, job, context)).await,
@@ -109,6 +130,19 @@ impl JobRunner for GitWorker {
             failure
         })
     }
+}
+
+/// What the job says of its session; nothing where it is not about one.
+fn asked(job: &Job) -> Option<Asked<'_>> {
+    let (session, url) = match job {
+        Job::CloneRepository(job) => (&job.session_id, Some(&job.repo_url)),
+        Job::CreateBranch(job) => (&job.session_id, job.repo_url.as_ref()),
+        Job::CommitAndPush(job) => (&job.session_id, None),
+        Job::ApplyChanges(job) => (&job.session_id, None),
+        Job::CodeOperation(_) => return None,
+    };
+    let token = access_token(job);
+    Some(Asked { session, url, token })
 }
 
 /// The credential for the git host, whose words an error may hold.

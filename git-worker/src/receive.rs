@@ -1,10 +1,12 @@
 //! Bringing a branch of the remote into a session: fetch what is new, check it, and upload it.
 
-use std::num::NonZeroU32;
+mod fetching;
+
 use std::sync::Arc;
 
-use mayfly_git::fetch::{self, FetchProgress, FetchRequest, Fetched};
+use mayfly_git::fetch::{FetchProgress, Fetched};
 use mayfly_git::remote::{Credential, Remote};
+use mayfly_protocol::request::History;
 use mayfly_protocol::{BranchName, CommitId, Progress, Stage, TreeId, Unit};
 use mayfly_session::{KnownRepository, Manifest, PackEntry, PackKind, SessionStore};
 use mayfly_worker::{JobContext, ProgressSink};
@@ -12,13 +14,14 @@ use mayfly_worker::{JobContext, ProgressSink};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::workspace::Workspace;
+use fetching::{Fetching, is_new};
 
 /// What is wanted of the remote.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
     pub(crate) branch: Option<BranchName>,
     pub(crate) commit: Option<CommitId>,
-    pub(crate) depth: Option<NonZeroU32>,
+    pub(crate) history: History,
 }
 
 /// What came of it.
@@ -61,36 +64,15 @@ pub(crate) async fn receive(
     (remote, wanted): (&Remote, Wanted),
     (context, stage): (&JobContext, Stage),
 ) -> Result<Received, JobError> {
+    let fetch = Fetching {
+        worker,
+        remote,
+        progress: report(context.events.clone(), stage, remote.credential.clone()),
+        context,
+    };
     let folder = workspace.subfolder("fetch").await?;
     let known = known_besides(sessions, manifest, &wanted).await;
-    let mut have = manifest.known_tips();
-    have.extend(
-        known
-            .iter()
-            .flat_map(|known| known.tips.values())
-            .map(|tip| tip.commit),
-    );
-    have.sort_unstable();
-    have.dedup();
-    let request = FetchRequest {
-        branch: wanted.branch.clone(),
-        commit: wanted.commit,
-        depth: wanted.depth,
-        have,
-        shallow: manifest.shallow.clone(),
-    };
-    let (client, limits) = (&worker.client, &worker.config.limits.transfer);
-    let progress = report(context.events.clone(), stage, remote.credential.clone());
-    let fetched = fetch::fetch(
-        client,
-        remote,
-        &request,
-        &folder,
-        limits,
-        progress,
-        &context.cancel,
-    )
-    .await?;
+    let (fetched, known) = fetch.branch(manifest, &wanted, known, &folder).await?;
     let site = (worker, workspace, sessions);
     let tip = find_tip(site, manifest, &fetched, known.as_ref()).await?;
     if let Some(pack) = &fetched.pack {
@@ -98,12 +80,21 @@ pub(crate) async fn receive(
         manifest.add_pack(entry);
     }
     note_remote(manifest, &fetched);
-    Ok(Received {
+    let mut received = Received {
         branch: fetched.branch,
         tip,
         objects: fetched.pack.as_ref().map_or(0, |pack| pack.objects),
         received_bytes: fetched.received_bytes,
-    })
+    };
+    if let Some(deeper) = fetch.deeper(manifest, &wanted, &received.branch, &folder).await? {
+        received.objects += deeper.pack.as_ref().map_or(0, |pack| pack.objects);
+        received.received_bytes += deeper.received_bytes;
+        if let Some(pack) = &deeper.pack {
+            let entry = sessions.upload_pack(manifest, pack, PackKind::Base).await?;
+            manifest.add_pack(entry);
+        }
+    }
+    Ok(received)
 }
 
 /// Where the session may stand now; what other sessions know is listed where it is needed for that.
@@ -140,7 +131,7 @@ async fn known_besides(
     manifest: &Manifest,
     wanted: &Wanted,
 ) -> Option<KnownRepository> {
-    if wanted.depth.is_some() || !manifest.shallow.is_empty() {
+    if matches!(wanted.history, History::Depth(_)) && is_new(manifest) || !manifest.shallow.is_empty() {
         return None;
     }
     let own = manifest.known_tips();
@@ -216,7 +207,7 @@ fn note_remote(manifest: &mut Manifest, fetched: &Fetched) {
     manifest.shallow.clone_from(&fetched.shallow);
 }
 
-fn report(
+pub(crate) fn report(
     events: ProgressSink,
     stage: Stage,
     credential: Option<Credential>,

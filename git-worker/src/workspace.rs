@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use mayfly_git::pack::PackFiles;
+use mayfly_git::pack_reader::Found;
 use mayfly_git::scratch::{HistoryWalk, Scratch, ScratchError, WalkStep};
 use mayfly_protocol::{CommitId, ErrorCode, ObjectId, TreeId};
 use mayfly_session::{Manifest, PackEntry, PackKind, PackedObjects, SessionStore};
@@ -31,7 +32,24 @@ impl Workspace {
         sessions: &SessionStore,
         context: &JobContext,
     ) -> Result<Self, JobError> {
-        let folder = context.scratch.clone();
+        Self::create_in(worker, sessions, context.scratch.clone()).await
+    }
+
+    /// Makes an empty scratch repository in a folder below the job's.
+    pub(crate) async fn create_below(
+        worker: &GitWorker,
+        sessions: &SessionStore,
+        context: &JobContext,
+        name: &str,
+    ) -> Result<Self, JobError> {
+        Self::create_in(worker, sessions, context.scratch.join(name)).await
+    }
+
+    async fn create_in(
+        worker: &GitWorker,
+        sessions: &SessionStore,
+        folder: PathBuf,
+    ) -> Result<Self, JobError> {
         let (repository, limits) = (folder.join("repository"), worker.config.limits.scratch.clone());
         let scratch = mayfly_telemetry::task::blocking(move || Scratch::create(&repository, limits)).await?;
         Ok(Self {
@@ -109,30 +127,42 @@ impl Workspace {
         self.with(move |scratch| scratch.add_pack(&pack)).await
     }
 
-    /// Reads those of the objects that are not here out of the session's packs, as far as they are there and not too large.
-    pub(crate) async fn read_missing(
+    /// Brings those of the files that are not here out of the session's packs, as far as they are not too large.
+    pub(crate) async fn require_files(
         &self,
         manifest: &Manifest,
         ids: Vec<ObjectId>,
         max_bytes: u64,
-    ) -> Result<usize, JobError> {
+    ) -> Result<(), JobError> {
+        match self.read_missing(manifest, ids, max_bytes).await?.first() {
+            None => Ok(()),
+            Some(id) => Err((OWN.absent)(*id)),
+        }
+    }
+
+    /// Reads those of the objects that are not here out of the session's packs, as far as they are not too large, and gives those that no pack has.
+    async fn read_missing(
+        &self,
+        manifest: &Manifest,
+        ids: Vec<ObjectId>,
+        max_bytes: u64,
+    ) -> Result<Vec<ObjectId>, JobError> {
         let missing = self
             .with(move |scratch| {
                 Ok::<_, JobError>(ids.into_iter().filter(|id| !scratch.has(id)).collect::<Vec<_>>())
             })
             .await?;
         if missing.is_empty() {
-            return Ok(0);
+            return Ok(missing);
         }
-        let objects = self.packed.read(manifest, &missing, max_bytes).await?.objects;
-        let found = objects.len();
+        let Found { objects, absent } = self.packed.read(manifest, &missing, max_bytes).await?;
         self.with(move |scratch| {
             objects
                 .iter()
                 .try_for_each(|(_, kind, content)| scratch.add_object(*kind, content).map(drop))
         })
         .await?;
-        Ok(found)
+        Ok(absent)
     }
 
     /// Brings a commit and all its trees here, reading by range what a small pack does not hold.
@@ -141,7 +171,7 @@ impl Workspace {
         manifest: &Manifest,
         commit: CommitId,
     ) -> Result<TreeId, JobError> {
-        self.bring_trees(manifest, commit, JobError::from).await
+        self.bring_trees(manifest, commit, OWN).await
     }
 
     /// The same for a commit that has just been received: what is wrong with it is the remote's fault.
@@ -150,7 +180,12 @@ impl Workspace {
         manifest: &Manifest,
         commit: CommitId,
     ) -> Result<TreeId, JobError> {
-        self.bring_trees(manifest, commit, JobError::of_received).await
+        self.bring_trees(manifest, commit, RECEIVED).await
+    }
+
+    /// Brings a tree of the session's own, and all trees below it, here.
+    pub(crate) async fn require_tree(&self, manifest: &Manifest, tree: TreeId) -> Result<(), JobError> {
+        self.bring_tree(manifest, tree, OWN).await
     }
 
     /// Sees that every file of a tree that has just been received is there: here, or in one of the packs. The `complete` trees are
@@ -161,16 +196,21 @@ impl Workspace {
         tree: TreeId,
         complete: Vec<TreeId>,
     ) -> Result<(), JobError> {
-        let absent = self.with(move |scratch| {
-            scratch
-                .absent_files(&tree, &complete)
-                .map_err(JobError::of_received)
-        });
-        let absent = absent.await?;
-        match self.packed.first_absent(manifest, absent).await? {
+        match self.first_absent_file(manifest, tree, complete).await? {
             None => Ok(()),
-            Some(id) => Err(not_there(id)),
+            Some(id) => Err(not_sent(id)),
         }
+    }
+
+    /// A file of the tree that is neither here nor in one of the packs nor at its place in one of the `complete` trees.
+    pub(crate) async fn first_absent_file(
+        &self,
+        manifest: &Manifest,
+        tree: TreeId,
+        complete: Vec<TreeId>,
+    ) -> Result<Option<ObjectId>, JobError> {
+        let absent = self.with(move |scratch| scratch.absent_files(&tree, &complete));
+        Ok(self.packed.first_absent(manifest, absent.await?).await?)
     }
 
     /// Whether `old` is `new`, or is met on the way back from it to the session's boundary. Commits that are not here are read by range; one
@@ -203,30 +243,36 @@ impl Workspace {
         &self,
         manifest: &Manifest,
         commit: CommitId,
-        judge: fn(ScratchError) -> JobError,
+        blame: Blame,
     ) -> Result<TreeId, JobError> {
-        self.require(manifest, vec![commit]).await?;
-        let tree = self.with(move |scratch| scratch.commit_tree(&commit).map_err(judge));
+        self.require(manifest, vec![commit], blame).await?;
+        let tree = self.with(move |scratch| scratch.commit_tree(&commit).map_err(blame.unreadable));
         let tree = tree.await?;
+        self.bring_tree(manifest, tree, blame).await?;
+        Ok(tree)
+    }
+
+    async fn bring_tree(&self, manifest: &Manifest, tree: TreeId, blame: Blame) -> Result<(), JobError> {
         loop {
-            let missing = self.with(move |scratch| scratch.missing_trees(&tree).map_err(judge));
+            let missing = self.with(move |scratch| scratch.missing_trees(&tree).map_err(blame.unreadable));
             let missing = missing.await?;
             if missing.is_empty() {
-                return Ok(tree);
+                return Ok(());
             }
-            self.require(manifest, missing).await?;
+            self.require(manifest, missing, blame).await?;
         }
     }
 
-    async fn require(&self, manifest: &Manifest, ids: Vec<ObjectId>) -> Result<(), JobError> {
+    async fn require(&self, manifest: &Manifest, ids: Vec<ObjectId>, blame: Blame) -> Result<(), JobError> {
         let wanted = ids.clone();
         self.read_missing(manifest, ids, MAX_TREE_BYTES).await?;
+        // What is too large counts as well: it cannot be done without.
         let absent = self
             .with(move |scratch| Ok::<_, JobError>(wanted.into_iter().find(|id| !scratch.has(id))))
             .await?;
         match absent {
             None => Ok(()),
-            Some(id) => Err(not_there(id)),
+            Some(id) => Err((blame.absent)(id)),
         }
     }
 
@@ -255,7 +301,23 @@ impl Workspace {
     }
 }
 
-fn not_there(id: ObjectId) -> JobError {
+/// Whose fault it is that an object is not there, or is not what it should be.
+#[derive(Clone, Copy)]
+struct Blame {
+    absent: fn(ObjectId) -> JobError,
+    unreadable: fn(ScratchError) -> JobError,
+}
+
+const OWN: Blame = Blame {
+    absent: |id| ScratchError::Missing { id }.into(),
+    unreadable: JobError::from,
+};
+const RECEIVED: Blame = Blame {
+    absent: not_sent,
+    unreadable: JobError::of_received,
+};
+
+fn not_sent(id: ObjectId) -> JobError {
     let text =
         format!("object {id} is missing: the remote did not send it, and the session does not hold it");
     JobError::new(ErrorCode::RemoteProtocol, text)

@@ -10,6 +10,8 @@ mod jobs {
     mod branch;
     mod clone;
     mod commit;
+    mod damage;
+    mod depth;
     mod hostile;
     mod known;
     mod naming;

@@ -72,7 +72,7 @@ async fn apply(
                 .with(move |scratch| scratch.patched_blobs(&worktree, &text))
                 .await?;
             workspace
-                .read_missing(manifest, old, worker.config.limits.max_patched_file_bytes)
+                .require_files(manifest, old, worker.config.limits.max_patched_file_bytes)
                 .await?;
             workspace
                 .with(move |scratch| scratch.apply_patch(&worktree, &patch, &limits))

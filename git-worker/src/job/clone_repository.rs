@@ -31,7 +31,7 @@ pub(crate) async fn run(
     let wanted = Wanted {
         branch: job.branch.clone(),
         commit: job.commit,
-        depth: job.depth,
+        history: job.history,
     };
     let pulled = session.is_some();
     let (mut manifest, received) = match &session {
@@ -54,9 +54,18 @@ pub(crate) async fn run(
         }
     };
     let size = in_units(received.received_bytes);
-    events.stage(
+    let fetched = &manifest.fetched;
+    let extent = match fetched.depth {
+        None => "all history".to_owned(),
+        Some(depth) => format!("depth {depth}"),
+    };
+    events.detail(
         Stage::Cloned,
-        format!("Received {} objects ({size})", received.objects),
+        format!(
+            "Received {} objects ({size}); the session has {extent}: {}",
+            received.objects, fetched.reason
+        ),
+        json!({"depth": fetched.depth, "fetchedBecause": fetched.reason}),
     );
     events.stage(Stage::Uploading, "Uploading to storage...");
     manifest.record(
@@ -81,6 +90,9 @@ fn completed(manifest: &Manifest, pulled: bool, received: &Received) -> Value {
         "headSha": manifest.head,
         "pulled": pulled,
         "shallow": !manifest.shallow.is_empty(),
+        "depth": manifest.fetched.depth,
+        "filter": manifest.fetched.filter,
+        "fetchedBecause": manifest.fetched.reason,
         "objects": received.objects,
         "receivedBytes": received.received_bytes,
     })
@@ -107,7 +119,7 @@ pub(super) async fn clone_into_new(
         wanted,
         stage,
     } = draft;
-    let (depth, asked) = (wanted.depth, wanted.commit);
+    let asked = wanted.commit;
     let workspace = Workspace::create(worker, sessions, context).await?;
     let mut manifest = Manifest::new(
         job.session_id.clone(),
@@ -125,10 +137,7 @@ pub(super) async fn clone_into_new(
     )
     .await?;
     manifest.branch = received.branch.clone();
-    if let Some(depth) = depth {
-        manifest.fetched.depth = Some(depth.get());
-        "the caller's `depth`".clone_into(&mut manifest.fetched.reason);
-    } else if let Some(asked) = asked {
+    if let Some(asked) = asked.filter(|_| manifest.fetched.depth.is_none()) {
         require_on_branch(&workspace, &manifest, &received.branch, asked).await?;
     }
     if let Tip::Other(commit) = &received.tip {
@@ -194,8 +203,7 @@ async fn pull(
         .as_ref()
         .is_some_and(|branch| *branch != manifest.branch);
     let moves = wanted.commit.is_some() || other_branch;
-    let cuts_history = wanted.depth.is_some();
-    let asked = wanted.commit.filter(|_| !cuts_history);
+    let asked = wanted.commit;
     let wanted = Wanted {
         branch: Some(wanted.branch.unwrap_or_else(|| manifest.branch.clone())),
         ..wanted
@@ -222,8 +230,7 @@ async fn pull(
         }
         Tip::Other(commit) => commit.clone(),
     };
-    let asks = Asks { moves, cuts_history };
-    let (base, standing) = compare(&workspace, &session.manifest, &manifest, &tip, asks).await?;
+    let (base, standing) = compare(&workspace, &session.manifest, &manifest, &tip, moves).await?;
     match decide(standing) {
         Ok(Step::Stay) => manifest.branch = received.branch.clone(),
         Ok(Step::Advance) => {
@@ -241,22 +248,13 @@ async fn pull(
     Ok((manifest, received))
 }
 
-/// What a pull is asked to do besides going forward.
-#[derive(Clone, Copy)]
-struct Asks {
-    /// Stand on another branch, or on a certain commit.
-    moves: bool,
-    /// Bring a part of the history, which then may not reach back to the head.
-    cuts_history: bool,
-}
-
 /// Compares the session with what was received; gives the tree of its head too.
 async fn compare(
     workspace: &Workspace,
     before: &Manifest,
     manifest: &Manifest,
     tip: &Commit,
-    asks: Asks,
+    moves: bool,
 ) -> Result<(TreeId, Standing), JobError> {
     let Some(head) = manifest.head else {
         return Ok((
@@ -270,13 +268,12 @@ async fn compare(
     let base = workspace.require_trees(before, head).await?;
     let unpushed = manifest.has_unpushed_head();
     // Only where it decides something: it may have to read history out of the storage.
-    let fast_forward = asks.cuts_history
-        || (!asks.moves && !unpushed && workspace.is_ancestor(manifest, head, tip.id).await?);
+    let fast_forward = !moves && !unpushed && workspace.is_ancestor(manifest, head, tip.id).await?;
     let standing = Standing {
         tip_is_upstream: manifest.upstream == Some(tip.id),
         unpushed,
         dirty: manifest.worktree != base,
-        moves: asks.moves,
+        moves,
         fast_forward,
     };
     Ok((base, standing))

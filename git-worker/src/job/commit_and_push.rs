@@ -125,7 +125,7 @@ async fn summarise(
         .await?;
     let old = Scratch::blobs_needed_for_diff(&changes, limits.max_diff_blobs);
     workspace
-        .read_missing(manifest, old, limits.diff.max_blob_bytes)
+        .require_files(manifest, old, limits.diff.max_blob_bytes)
         .await?;
     workspace
         .with(move |scratch| scratch.diff(Some(&base), &worktree, &limits.diff))

@@ -3,7 +3,7 @@
 use mayfly_git::push::{SendPack, empty_pack};
 use mayfly_git::remote::Remote;
 use mayfly_naming::BranchRequest;
-use mayfly_protocol::request::{CloneRepository, CreateBranch};
+use mayfly_protocol::request::{CloneRepository, CreateBranch, History};
 use mayfly_protocol::{BranchName, CommitId, ErrorCode, JobKind, RepoUrl, Stage};
 use mayfly_session::{Intent, Manifest, Session, SessionStore};
 use mayfly_worker::JobContext;
@@ -131,7 +131,7 @@ async fn clone_first(
         branch: job.base_branch.clone(),
         access_token: job.access_token.clone(),
         commit: None,
-        depth: None,
+        history: History::Chosen,
     };
     let from = remote(url, job.access_token.as_ref());
     let wanted = Wanted {

@@ -35,6 +35,11 @@ use progress::Reporter;
 pub use error::FetchError;
 pub use progress::FetchProgress;
 
+/// The depth that means all of the history, also beyond a boundary.
+///
+/// Source: `INFINITE_DEPTH` in git's `shallow.h`, as `git fetch --unshallow` sends it.
+pub const WHOLE_HISTORY: NonZeroU32 = NonZeroU32::new(0x7fff_ffff).unwrap();
+
 /// What to fetch, and what is known already.
 #[derive(Debug, Clone, Default)]
 pub struct FetchRequest {
@@ -42,7 +47,7 @@ pub struct FetchRequest {
     pub branch: Option<BranchName>,
     /// A commit to fetch besides the branch; with a depth, instead of it. Whether it is on the branch is for the caller to check.
     pub commit: Option<CommitId>,
-    /// How many commits deep; `None` for the whole history.
+    /// How many commits deep; `None` for the whole history down to what is known, [`WHOLE_HISTORY`] for what is beyond a boundary too.
     pub depth: Option<NonZeroU32>,
     /// Commits that are known with all their history (down to `shallow`); their objects need not be on this machine.
     pub have: Vec<CommitId>,

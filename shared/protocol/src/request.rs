@@ -163,8 +163,20 @@ pub struct CloneRepository {
     pub access_token: Option<SecretString>,
     /// The commit to stand at, instead of the branch's tip.
     pub commit: Option<CommitId>,
-    /// The number of commits to fetch from the tip; all of them when absent.
-    pub depth: Option<NonZeroU32>,
+    /// How much of the history.
+    pub history: History,
+}
+
+/// How much of a branch's history a session is to have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum History {
+    /// The service chooses; a session that exists keeps what it has.
+    #[default]
+    Chosen,
+    /// So many commits from the tip, in git's words `--depth`.
+    Depth(NonZeroU32),
+    /// All of it, in git's words `--unshallow`.
+    Whole,
 }
 
 /// Make a branch in a session, named by the caller, an LLM or a rule, and push it.

@@ -14,7 +14,7 @@ fn a_full_clone_request_is_taken() {
         panic!("another kind");
     };
     assert_eq!(job.session_id.as_str(), "s1");
-    assert_eq!(job.depth.map(NonZeroU32::get), Some(1));
+    assert_eq!(job.history, History::Depth(NonZeroU32::MIN));
     assert_eq!(job.access_token.unwrap().expose_secret(), "t");
 }
 
@@ -49,6 +49,10 @@ fn each_wrong_field_is_named() {
             CloneRepository,
             r#"{"sessionId":"s","repoUrl":"https://h/r","depth":0}"#,
             "depth",
+        ),
+        (
+            r#"{"sessionId":"s","repoUrl":"https://h/r","depth":2,"unshallow":true}"#,
+            "unshallow",
         ),
         (
             CloneRepository,

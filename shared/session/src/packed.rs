@@ -96,10 +96,10 @@ impl PackedObjects {
 fn pack_error(manifest: &Manifest, entry: &PackEntry, error: PackReadError) -> LoadError {
     match error {
         PackReadError::Source(source) => match source.0.downcast::<StorageError>() {
-            Ok(storage) => read_error(manifest, *storage),
-            Err(other) => damaged(manifest, other.to_string()),
+            Ok(storage) => read_error(manifest, entry, *storage),
+            Err(other) => damaged(manifest, Some(entry), other.to_string()),
         },
-        other => damaged(manifest, format!("pack {}: {other}", entry.hash)),
+        other => damaged(manifest, Some(entry), format!("pack {}: {other}", entry.hash)),
     }
 }
 

@@ -21,6 +21,26 @@ impl SessionStore {
         files: &PackFiles,
         kind: PackKind,
     ) -> Result<PackEntry, SaveError> {
+        self.put_pack(manifest, files, kind, Precondition::IfAbsent).await
+    }
+
+    /// The same, over whatever is there: what is stored under the pack's name may be damaged.
+    pub async fn replace_pack(
+        &self,
+        manifest: &Manifest,
+        files: &PackFiles,
+        kind: PackKind,
+    ) -> Result<PackEntry, SaveError> {
+        self.put_pack(manifest, files, kind, Precondition::None).await
+    }
+
+    async fn put_pack(
+        &self,
+        manifest: &Manifest,
+        files: &PackFiles,
+        kind: PackKind,
+        precondition: Precondition,
+    ) -> Result<PackEntry, SaveError> {
         let session = || manifest.session_id.clone();
         let entry = PackEntry {
             hash: files.hash.parse().map_err(|source| SaveError::PackName {
@@ -45,7 +65,14 @@ impl SessionStore {
             (&keys.pack, &files.pack, files.pack_bytes),
             (&keys.index, &files.index, files.index_bytes),
         ] {
-            let put = self.put_once(key, file, bytes).await;
+            let put = match precondition {
+                Precondition::None => self
+                    .storage
+                    .put(key, file.clone().into(), Precondition::None)
+                    .await
+                    .map(drop),
+                _ => self.put_once(key, file, bytes).await,
+            };
             put.map_err(|source| SaveError::Storage {
                 session: session(),
                 source,
@@ -112,11 +139,11 @@ impl SessionStore {
             self.storage
                 .download(key, file, bytes)
                 .await
-                .map_err(|error| read_error(manifest, error))?;
+                .map_err(|error| read_error(manifest, entry, error))?;
         }
         let (checked, hash) = (files.clone(), entry.hash);
         let verdict = mayfly_telemetry::task::blocking(move || verify(&checked, &hash)).await;
-        verdict.map_err(|reason| damaged(manifest, reason))?;
+        verdict.map_err(|reason| damaged(manifest, Some(entry), reason))?;
         Ok(files)
     }
 
@@ -129,9 +156,11 @@ impl SessionStore {
 }
 
 /// A missing or overlong object is damage: the manifest names only what was uploaded whole.
-pub(crate) fn read_error(manifest: &Manifest, error: StorageError) -> LoadError {
+pub(crate) fn read_error(manifest: &Manifest, entry: &PackEntry, error: StorageError) -> LoadError {
     match error {
-        StorageError::NotFound { .. } | StorageError::TooLarge { .. } => damaged(manifest, error.to_string()),
+        StorageError::NotFound { .. } | StorageError::TooLarge { .. } => {
+            damaged(manifest, Some(entry), error.to_string())
+        }
         source => LoadError::Storage {
             session: manifest.session_id.clone(),
             source,
@@ -139,10 +168,11 @@ pub(crate) fn read_error(manifest: &Manifest, error: StorageError) -> LoadError 
     }
 }
 
-pub(crate) fn damaged(manifest: &Manifest, reason: String) -> LoadError {
+pub(crate) fn damaged(manifest: &Manifest, entry: Option<&PackEntry>, reason: String) -> LoadError {
     LoadError::Damaged {
         session: manifest.session_id.clone(),
         reason,
+        pack: entry.map(|entry| entry.hash),
     }
 }
 

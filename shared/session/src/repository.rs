@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use mayfly_protocol::{CommitId, RepoUrl, TreeId};
+use mayfly_protocol::{CommitId, ObjectId, RepoUrl, TreeId};
 use mayfly_storage::{Precondition, StorageError, Version};
 use serde::{Deserialize, Serialize};
 
@@ -141,6 +141,34 @@ impl SessionStore {
         }
     }
 
+    /// Forgets all that is known of a repository if it names this pack, which is damaged or gone; without a pack, whatever it names.
+    /// To fail is logged, and nothing else.
+    pub async fn forget_known(&self, url: &RepoUrl, pack: Option<ObjectId>) {
+        let Some((known, version)) = self.read_known(url).await else {
+            return;
+        };
+        let names = |pack: ObjectId| {
+            let trees = known.tips.values().map(|tip| &tip.trees);
+            known.packs.iter().chain(trees).any(|entry| entry.hash == pack)
+        };
+        if pack.is_some_and(|pack| !names(pack)) {
+            return;
+        }
+        let emptied = KnownRepository::new(url.identity().to_owned());
+        let (Ok(key), Ok(body)) = (
+            key::known_repository(&self.tenant, url),
+            serde_json::to_vec_pretty(&emptied),
+        ) else {
+            return;
+        };
+        let put = self
+            .storage
+            .put(&key, body.into(), Precondition::IfMatch(version));
+        if let Err(error) = put.await {
+            tracing::warn!(repository = %url, %error, "what is known of a repository was not forgotten");
+        }
+    }
+
     async fn try_remember(
         &self,
         manifest: &Manifest,
@@ -174,7 +202,6 @@ impl SessionStore {
 mod tests {
     use super::*;
     use crate::manifest::PackScope;
-    use mayfly_protocol::ObjectId;
 
     fn pack(number: u8) -> PackEntry {
         PackEntry {

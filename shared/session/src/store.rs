@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mayfly_protocol::{ErrorCode, InvalidId, SessionId, TenantId};
+use mayfly_protocol::{ErrorCode, InvalidId, ObjectId, SessionId, TenantId};
 use mayfly_storage::{InvalidKey, Object, ObjectStore, Precondition, StorageError, Version};
 
 use crate::delete::DeletionMark;
@@ -37,6 +37,8 @@ pub enum LoadError {
         session: SessionId,
         /// What is wrong, and where.
         reason: String,
+        /// The pack that is damaged or missing, where it is one.
+        pack: Option<ObjectId>,
     },
     /// The session is being deleted.
     #[error(
@@ -135,6 +137,14 @@ impl LoadError {
             Self::Key { .. } => ErrorCode::Internal,
         }
     }
+
+    /// The pack that is damaged or missing, where that is why.
+    pub fn damaged_pack(&self) -> Option<ObjectId> {
+        match self {
+            Self::Damaged { pack, .. } => *pack,
+            _ => None,
+        }
+    }
 }
 
 impl SaveError {
@@ -179,6 +189,7 @@ impl SessionStore {
         let manifest = parse(session, &object.bytes).map_err(|reason| LoadError::Damaged {
             session: session.clone(),
             reason,
+            pack: None,
         })?;
         Ok(Some(Session {
             manifest,

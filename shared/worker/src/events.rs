@@ -136,6 +136,25 @@ impl ProgressSink {
         self.shared.offer(Weight::Note, update);
     }
 
+    /// Says something at the stage that was reported last, or at the first one: it is never dropped, and is for what a client must hear.
+    pub fn note(&self, message: impl Into<String>, detail: serde_json::Value) {
+        let update = Update {
+            detail: Some(detail),
+            ..Update::new(self.stage_or_first(), message.into())
+        };
+        self.shared.offer(Weight::Word, update);
+    }
+
+    /// The job begins anew: stages that it has passed are not reported again.
+    pub fn begin_anew(&self) {
+        self.shared.queue().begin_anew();
+    }
+
+    /// The stage that was reported last; before there is one, the first of the job's kind.
+    pub fn stage_or_first(&self) -> Stage {
+        self.shared.queue().stage_or_first()
+    }
+
     /// The stage that was reported last.
     pub(crate) fn current_stage(&self) -> Option<Stage> {
         self.shared.queue().stage()

@@ -2,7 +2,7 @@
 
 use mayfly_protocol::{BranchName, CommitId};
 
-use super::{FetchError, FetchRequest};
+use super::{FetchError, FetchRequest, WHOLE_HISTORY};
 use crate::refs::RemoteRefs;
 
 /// The branch that an empty repository gets whose remote names none, as git's hosts do.
@@ -25,7 +25,7 @@ pub(crate) fn decide(refs: &RemoteRefs, request: &FetchRequest) -> Result<Goal, 
         (commit, branch_tip) => commit.or(branch_tip),
     };
     let mut wants: Vec<CommitId> = tip.into_iter().collect();
-    if request.depth.is_none() {
+    if request.depth.is_none_or(|depth| depth == WHOLE_HISTORY) {
         wants.extend(branch_tip.filter(|branch_tip| Some(*branch_tip) != tip));
     }
     if request.depth.is_none() {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::field::{identity, optional, parsed, secret, text};
 use super::{
     ApplyChanges, Author, Changes, CloneRepository, CommitAndPush, CreateBranch, FileAction, FileChange,
-    FileMode, InvalidRequest,
+    FileMode, History, InvalidRequest,
 };
 use crate::limits;
 
@@ -22,6 +22,7 @@ pub(super) struct WireCloneRepository {
     pub(super) access_token: Option<SecretString>,
     pub(super) commit: Option<String>,
     pub(super) depth: Option<u32>,
+    pub(super) unshallow: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -77,12 +78,23 @@ pub(super) struct WireFileChange {
 impl TryFrom<WireCloneRepository> for CloneRepository {
     type Error = InvalidRequest;
     fn try_from(wire: WireCloneRepository) -> Result<Self, InvalidRequest> {
-        let depth = match wire.depth {
-            None => None,
-            Some(depth) if depth <= limits::MAX_DEPTH => {
-                Some(NonZeroU32::new(depth).ok_or_else(|| InvalidRequest::new("depth", "is 0"))?)
+        let history = match (wire.depth.map(NonZeroU32::new), wire.unshallow) {
+            (None, None | Some(false)) => History::Chosen,
+            (None, Some(true)) => History::Whole,
+            (Some(None), _) => {
+                return Err(InvalidRequest::new(
+                    "depth",
+                    "is 0; `unshallow` asks for all commits",
+                ));
             }
-            Some(_) => return Err(InvalidRequest::new("depth", "is more than 1000000")),
+            (Some(_), Some(true)) => {
+                return Err(InvalidRequest::new(
+                    "unshallow",
+                    "asks for all commits, and `depth` for some; leave one out",
+                ));
+            }
+            (Some(Some(depth)), _) if depth.get() <= limits::MAX_DEPTH => History::Depth(depth),
+            (Some(Some(_)), _) => return Err(InvalidRequest::new("depth", "is more than 1000000")),
         };
         Ok(Self {
             session_id: parsed("sessionId", &wire.session_id)?,
@@ -90,7 +102,7 @@ impl TryFrom<WireCloneRepository> for CloneRepository {
             branch: optional("branch", wire.branch.as_deref())?,
             access_token: secret("accessToken", wire.access_token)?,
             commit: optional("commit", wire.commit.as_deref())?,
-            depth,
+            history,
         })
     }
 }

@@ -54,7 +54,7 @@ impl SessionView {
         let at = self.manifest.updated_at.unix_timestamp();
         let scratch = objects
             .into_scratch()
-            .ok_or_else(|| damaged(&self.manifest, "it is still being read".to_owned()))?;
+            .ok_or_else(|| damaged(&self.manifest, None, "it is still being read".to_owned()))?;
         Ok(Archive {
             scratch,
             worktree: self.manifest.worktree,

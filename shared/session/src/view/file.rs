@@ -57,7 +57,7 @@ impl SessionView {
             }),
             Some((kind, _)) => {
                 let reason = format!("object {} is a {kind} where a blob should be", entry.id);
-                Err(damaged(&self.manifest, reason).into())
+                Err(damaged(&self.manifest, None, reason).into())
             }
             None => Err(self.object_too_large(entry.id, max)),
         }

@@ -108,7 +108,7 @@ impl<'a> Objects<'a> {
 
     fn absent(&self, id: &ObjectId) -> ViewError {
         let reason = format!("object {id} is in none of its packs");
-        damaged(&self.view.manifest, reason).into()
+        damaged(&self.view.manifest, None, reason).into()
     }
 
     /// Brings trees or commits here.

@@ -17,6 +17,8 @@ const MAX_HISTORY: usize = 1000;
 pub(super) enum Weight {
     /// Something new about the stage: kept while there is room.
     Note,
+    /// Something that must be heard; a job says few of these.
+    Word,
     /// How far the stage is: a later figure takes the place of an earlier one.
     Figure {
         /// Whether the stage has all that it counts.
@@ -57,6 +59,7 @@ pub(super) struct EventQueue {
     interval: Duration,
     pending: VecDeque<Pending>,
     position: Option<usize>,
+    began_anew: bool,
     last_figure: Option<(Instant, bool)>,
     last_id: u64,
     history: Vec<NumberedEvent>,
@@ -73,6 +76,7 @@ impl EventQueue {
             interval,
             pending: VecDeque::new(),
             position: None,
+            began_anew: false,
             last_figure: None,
             last_id: 0,
             history: Vec::new(),
@@ -87,12 +91,25 @@ impl EventQueue {
         self.position.map(|position| self.order[position])
     }
 
+    /// The same; before there is one, the first.
+    pub(super) fn stage_or_first(&self) -> Stage {
+        self.order[self.position.unwrap_or_default()]
+    }
+
+    /// From now on stages that were passed are no fault: the job passes them again.
+    pub(super) fn begin_anew(&mut self) {
+        self.began_anew = true;
+    }
+
     /// Takes or drops a progress event.
     pub(super) fn offer(&mut self, stage: Stage, weight: Weight, event: Event, now: Instant) -> Admission {
         if self.finished || self.sealed {
             return Admission::Dropped;
         }
         let position = self.order.iter().position(|known| *known == stage);
+        if position < self.position && position.is_some() && self.began_anew {
+            return Admission::Dropped;
+        }
         if position.is_none() || position < self.position {
             return Admission::OutOfOrder;
         }
@@ -103,6 +120,7 @@ impl EventQueue {
         }
         match weight {
             Weight::Note => self.keep_if_room(event, false),
+            Weight::Word => self.keep(event, false),
             Weight::Figure { complete } if self.is_due(complete, now) => {
                 self.last_figure = Some((now, complete));
                 self.keep_latest(event)
