@@ -114,6 +114,11 @@ async fn find_tip(
     }
     let seen = known.and_then(|known| known.tip(commit));
     if let Some(tip) = seen.filter(|_| fetched.pack.is_none()) {
+        if manifest.head.is_some() {
+            // There is something to compare it with, and perhaps to merge.
+            workspace.add_small_packs(manifest).await?;
+            workspace.add_stored_pack(manifest, &tip.trees).await?;
+        }
         return Ok(Tip::Other(Commit {
             id: commit,
             tree: tip.tree,

@@ -64,6 +64,22 @@ async fn a_pull_brings_only_what_no_session_of_the_repository_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn uncommitted_changes_go_along_to_what_another_session_has() {
+    let (rig, bare) = two_sessions().await;
+    rig.write("second", "src/mine.txt", "mine\n").await;
+    bare.commit_behind_their_back("main", "src/theirs.txt", "theirs\n");
+    pull(&rig, "first", json!({})).await.completed();
+    let ran = pull(&rig, "second", json!({})).await;
+    assert_eq!(ran.completed()["objects"], 0);
+    assert!(!ran.raw.contains("session_damaged"), "{}", ran.raw);
+    let done = rig.commit("second", json!({"message": "Mine"})).await.completed();
+    assert_eq!(done["filesChanged"], 1);
+    assert_eq!(bare.show("main", "src/mine.txt"), b"mine\n");
+    assert_eq!(bare.show("main", "src/theirs.txt"), b"theirs\n");
+    bare.fsck_strict();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pull_goes_on_from_what_another_session_has() {
     let (rig, bare) = two_sessions().await;
     bare.commit_behind_their_back("main", "large.txt", &large(2));

@@ -51,6 +51,7 @@ fn each_wrong_field_is_named() {
             "depth",
         ),
         (
+            JobKind::CloneRepository,
             r#"{"sessionId":"s","repoUrl":"https://h/r","depth":2,"unshallow":true}"#,
             "unshallow",
         ),
