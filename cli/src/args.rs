@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use mayfly_http::{GuardedClient, HostPattern, HttpPolicy};
+use mayfly_server::TlsFiles;
 use mayfly_storage::{StorageOptions, StorageUrl};
 
 /// How the log looks.
@@ -67,6 +68,24 @@ impl From<LogFormat> for mayfly_telemetry::logging::LogFormat {
     }
 }
 
+/// TLS of a role that listens.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TlsArgs {
+    /// File of the certificate (PEM, with those that lead to its authority) to speak TLS with; read again when it changes.
+    #[arg(long, env = "TLS_CERT_FILE", requires = "tls_key_file")]
+    tls_cert_file: Option<PathBuf>,
+    /// File of the certificate's private key (PEM).
+    #[arg(long, env = "TLS_KEY_FILE", requires = "tls_cert_file")]
+    tls_key_file: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    pub(crate) fn files(&self) -> Option<TlsFiles> {
+        let (certificate, key) = self.tls_cert_file.clone().zip(self.tls_key_file.clone())?;
+        Some(TlsFiles { certificate, key })
+    }
+}
+
 /// What every worker is told.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WorkerArgs {
@@ -82,6 +101,8 @@ pub(crate) struct WorkerArgs {
     /// Seconds that a running job gets to end after SIGTERM.
     #[arg(long, env = "DRAIN_GRACE_SECS", default_value = "30", value_parser = seconds)]
     pub(crate) drain_grace: Duration,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     /// Print `listening on ADDRESS` on standard output as soon as jobs are taken.
     #[arg(long)]
     pub(crate) announce: bool,
@@ -218,7 +239,15 @@ pub(crate) struct GatewayArgs {
     /// Address to listen on.
     #[arg(long, env = "HOST", default_value = "127.0.0.1")]
     pub(crate) host: IpAddr,
-    /// Git workers: `http://host:port,…`, or `dns://tasks.git-worker:5002`.
+    /// File of the keys that clients need, one a line (`mayfly keys new`); read again when it changes. Wanted beyond loopback.
+    #[arg(long = "api-keys-file", env = "GATEWAY_API_KEYS_FILE")]
+    pub(crate) api_keys_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+    /// File of further certificate authorities (PEM), beside the system's, for workers at `https://` addresses.
+    #[arg(long, env = "EXTRA_CA_FILE")]
+    pub(crate) extra_ca_file: Option<PathBuf>,
+    /// Git workers: `http://host:port,…`, `https://…`, `dns://tasks.git-worker:5002` or `dns+https://…`.
     #[arg(long, env = "GIT_WORKERS")]
     pub(crate) git_workers: Option<String>,
     /// Code workers, in the same form.
@@ -256,13 +285,22 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(value).map_err(|_| "is not a number of seconds from 0".to_owned())
 }
 
+/// Reads the authorities that EXTRA_CA_FILE names.
+pub(crate) fn extra_ca(file: Option<&PathBuf>) -> anyhow::Result<Option<Vec<u8>>> {
+    let read = |file: &PathBuf| {
+        std::fs::read(file)
+            .with_context(|| format!("EXTRA_CA_FILE names {}, which cannot be read", file.display()))
+    };
+    file.map(read).transpose()
+}
+
 impl GitArgs {
     /// The guard for git hosts.
     pub(crate) fn git_client(&self) -> anyhow::Result<GuardedClient> {
         let policy = HttpPolicy {
             allowed_hosts: self.allowed_git_hosts.clone(),
             allow_private: self.allow_private_git_hosts,
-            extra_ca_pem: self.extra_ca()?,
+            extra_ca_pem: extra_ca(self.extra_ca_file.as_ref())?,
             idle_timeout: self.transfer_idle,
             ..HttpPolicy::default()
         };
@@ -273,18 +311,10 @@ impl GitArgs {
     pub(crate) fn llm_client(&self) -> anyhow::Result<GuardedClient> {
         let policy = HttpPolicy {
             allow_private: true,
-            extra_ca_pem: self.extra_ca()?,
+            extra_ca_pem: extra_ca(self.extra_ca_file.as_ref())?,
             ..HttpPolicy::default()
         };
         GuardedClient::new(policy).context("the client for the LLM could not be made")
-    }
-
-    fn extra_ca(&self) -> anyhow::Result<Option<Vec<u8>>> {
-        let read = |file: &PathBuf| {
-            std::fs::read(file)
-                .with_context(|| format!("EXTRA_CA_FILE names {}, which cannot be read", file.display()))
-        };
-        self.extra_ca_file.as_ref().map(read).transpose()
     }
 
     /// The same settings as environment variables, for workers that this process starts.

@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod client;
 mod demo;
+mod keys;
 mod secret;
 mod signal;
 mod up;
@@ -33,6 +34,9 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Measure Mayfly against what one would use instead.
     Bench(bench::BenchArgs),
+    /// Make keys for the clients of a gateway.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Run the gateway.
     Gateway(args::GatewayArgs),
     /// Run one git worker: it takes one job, and exits.
@@ -68,6 +72,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Up(args) => up::command(args, log_of_workers).await,
             Command::Demo(args) => demo::command(args, log_of_workers).await,
             Command::Bench(args) => bench::command(args).await,
+            Command::Keys(command) => keys::command(command),
             Command::Gateway(args) => up::gateway_command(args).await,
             Command::GitWorker(args) => worker::git_worker(args).await,
             Command::CodeWorker(args) => worker::code_worker(args).await,

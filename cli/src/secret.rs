@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use mayfly_protocol::SecretString;
+use mayfly_server::bearer::FleetTokens;
 
 /// The largest file that is read for a secret, in bytes.
 const MAX_SECRET_FILE_BYTES: u64 = 64 * 1024;
@@ -18,6 +19,13 @@ pub(crate) fn from_environment(name: &str) -> anyhow::Result<Option<SecretString
         .filter(|file| !file.is_empty())
         .map(PathBuf::from);
     resolve(name, std::env::var(name).ok(), file.as_deref())
+}
+
+/// The tokens of the fleet: WORKER_TOKEN, one or, while they are changed, two with a comma between them.
+pub(crate) fn worker_tokens() -> anyhow::Result<Option<FleetTokens>> {
+    let list = from_environment("WORKER_TOKEN")?;
+    let tokens = list.as_ref().map(FleetTokens::parse).transpose();
+    tokens.context("WORKER_TOKEN cannot be used")
 }
 
 /// Takes the secret from its variable, or from its file without the line end.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,9 +11,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use mayfly_gateway::{
-    GatewayConfig, LocalFleet, SessionsConfig, Supervisor, SupervisorConfig, WorkerKind, WorkerSource,
+    GatewayConfig, KeysConfig, LocalFleet, SessionsConfig, Supervisor, SupervisorConfig, WorkerKind,
+    WorkerSource,
 };
 use mayfly_protocol::SecretString;
+use mayfly_server::bearer::FleetTokens;
 use mayfly_storage::probe::{ProbeError, ProbeSize};
 use mayfly_storage::{ObjectStore, StorageUrl};
 use tokio::net::TcpListener;
@@ -21,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::args::{GatewayArgs, GitArgs, QueueArgs, StorageArgs};
+use crate::args::{GatewayArgs, GitArgs, QueueArgs, StorageArgs, extra_ca};
 use crate::{secret, signal};
 
 /// Variables for the processes that are started.
@@ -38,6 +40,9 @@ pub(crate) struct UpArgs {
     /// Port that the gateway listens on, on loopback; 0 takes a free one.
     #[arg(long, env = "PORT", default_value = "8080")]
     port: u16,
+    /// File of the keys that clients need, one a line (`mayfly keys new`); read again when it changes. Without it, none is asked for.
+    #[arg(long = "api-keys-file", env = "GATEWAY_API_KEYS_FILE")]
+    api_keys_file: Option<PathBuf>,
     /// Git jobs that may run at the same time.
     #[arg(long, env = "GIT_WORKER_COUNT", default_value = "2")]
     git_workers: NonZeroUsize,
@@ -73,6 +78,7 @@ impl UpArgs {
             port: 0,
             git_workers,
             tmp_dir,
+            api_keys_file: None,
             storage_url: Some(format!("file://{}", folder.join("storage").display()).parse()?),
             git: GitArgs {
                 allow_private_git_hosts: true,
@@ -122,7 +128,8 @@ impl Fleet {
         let config = GatewayConfig {
             git_workers: WorkerSource::Local(git),
             code_workers: WorkerSource::Local(code),
-            worker_token: Some(token),
+            worker_tokens: Some(FleetTokens::parse(&token)?),
+            keys: args.api_keys_file.clone().map(KeysConfig::new),
             storage: Some(Arc::clone(&opened)),
             sessions: Some(SessionsConfig::new(opened, args.tmp_dir.clone())),
             ..gateway_config(&args.queue)
@@ -296,12 +303,14 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
     let config = GatewayConfig {
         git_workers: workers("GIT_WORKERS", args.git_workers.as_deref())?,
         code_workers: workers("CODE_WORKERS", args.code_workers.as_deref())?,
-        worker_token: secret::from_environment("WORKER_TOKEN")?,
+        worker_tokens: secret::worker_tokens()?,
+        worker_ca_pem: extra_ca(args.extra_ca_file.as_ref())?,
+        keys: args.api_keys_file.clone().map(KeysConfig::new),
+        tls: args.tls.files(),
         storage,
         sessions,
         ..gateway_config(&args.queue)
     };
-    warn_unless_loopback(args.host);
     let listener = TcpListener::bind((args.host, args.port)).await.with_context(|| {
         format!(
             "cannot listen on {}:{}; choose another PORT",
@@ -310,11 +319,4 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
     })?;
     announce(listener.local_addr()?)?;
     Ok(mayfly_gateway::run(config, listener, shutdown).await?)
-}
-
-/// There are no API keys yet, so whoever reaches the port may use the fleet.
-fn warn_unless_loopback(host: IpAddr) {
-    if !host.is_loopback() {
-        tracing::warn!(%host, "the gateway listens beyond this machine, and asks nobody for a key: keep the port behind one that does");
-    }
 }

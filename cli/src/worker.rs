@@ -65,7 +65,8 @@ impl Start {
         let address = listener.local_addr()?;
         let config = WorkerConfig {
             tmp_dir: args.tmp_dir.clone(),
-            token: secret::from_environment("WORKER_TOKEN")?,
+            tokens: secret::worker_tokens()?,
+            tls: args.tls.files(),
             job_timeout: args.job_timeout,
             drain_grace: args.drain_grace,
             ..WorkerConfig::default()

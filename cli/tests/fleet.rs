@@ -6,6 +6,7 @@ mod fleet {
     mod cancelling;
     mod clients;
     mod interrupted;
+    mod keys;
     mod left;
     mod outcomes;
     mod rig;

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mayfly_protocol::{SecretString, limits};
+use mayfly_protocol::limits;
+use mayfly_server::TlsFiles;
+use mayfly_server::bearer::FleetTokens;
 use mayfly_storage::ObjectStore;
 
+use crate::access::KeysConfig;
 use crate::fleet::address::WorkerSource;
 use crate::fleet::{PerKind, WorkerKind};
 use crate::retry::Pauses;
@@ -18,8 +21,16 @@ pub struct GatewayConfig {
     pub git_workers: WorkerSource,
     /// Where the code workers are.
     pub code_workers: WorkerSource,
-    /// The token that workers want; sent to every worker.
-    pub worker_token: Option<SecretString>,
+    /// The tokens that workers want; the first is sent to every worker.
+    pub worker_tokens: Option<FleetTokens>,
+    /// Certificate authorities, in PEM form, that workers are trusted by beside the system's.
+    pub worker_ca_pem: Option<Vec<u8>>,
+    /// Who may use the gateway; without keys it serves loopback addresses only.
+    pub keys: Option<KeysConfig>,
+    /// The certificate to speak TLS with; plain HTTP without.
+    pub tls: Option<TlsFiles>,
+    /// How often the files of the certificate are looked at for a change.
+    pub tls_look_interval: Duration,
     /// Where workers keep sessions and outcomes; without one, jobs of before a restart are unknown.
     pub storage: Option<Arc<dyn ObjectStore>>,
     /// Where sessions are read from, and how; without it `/sessions` is refused.
@@ -80,6 +91,8 @@ pub struct GatewayConfig {
 
     /// How long the headers of a request may take to arrive; also how long a connection may be idle.
     pub header_timeout: Duration,
+    /// How long a client may take no byte of an answer that waits for it; then its connection is closed.
+    pub write_timeout: Duration,
     /// Connections of clients at the same time; further ones wait to be accepted.
     pub max_connections: usize,
     /// Bytes that one connection buffers, of a request's headers and of its answer.
@@ -99,7 +112,11 @@ impl Default for GatewayConfig {
         Self {
             git_workers: WorkerSource::default(),
             code_workers: WorkerSource::default(),
-            worker_token: None,
+            worker_tokens: None,
+            worker_ca_pem: None,
+            keys: None,
+            tls: None,
+            tls_look_interval: Duration::from_secs(1),
             storage: None,
             outcome_timeout: Duration::from_millis(900),
             sessions: None,
@@ -127,6 +144,7 @@ impl Default for GatewayConfig {
             dns_refresh: Duration::from_secs(1),
             dns_timeout: Duration::from_secs(2),
             header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(60),
             max_connections: 20_000,
             connection_buffer_bytes: 64 * 1024,
             accept_pause: Duration::from_millis(100),
@@ -163,6 +181,8 @@ impl GatewayConfig {
             ("silence_timeout", self.silence_timeout),
             ("job_timeout", self.job_timeout),
             ("heartbeat", self.heartbeat),
+            ("write_timeout", self.write_timeout),
+            ("tls_look_interval", self.tls_look_interval),
             ("dns_refresh", self.dns_refresh),
             ("dns_timeout", self.dns_timeout),
             ("pauses.first", self.pauses.first),
@@ -180,6 +200,11 @@ impl GatewayConfig {
             .or(zero_time)
             .or(sessions)
             .map_or(Ok(()), |name| Err(InvalidConfig { name }))
+    }
+
+    /// Whether any worker is asked over TLS.
+    pub(crate) fn asks_over_tls(&self) -> bool {
+        self.git_workers.asks_over_tls() || self.code_workers.asks_over_tls()
     }
 
     pub(crate) fn sources(&self) -> PerKind<&WorkerSource> {

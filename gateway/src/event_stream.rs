@@ -16,6 +16,7 @@ use mayfly_server::request::single_header;
 use mayfly_sse::HEARTBEAT;
 use tokio::time::timeout;
 
+use crate::access::StreamPass;
 use crate::jobs::{Job, Reader};
 
 const LAST_EVENT_ID: &str = "Last-Event-ID";
@@ -25,7 +26,12 @@ const RETRY_AFTER_SECS: u64 = 5;
 /// The answer to whoever wants a job's events after the number in `Last-Event-ID`.
 ///
 /// Where the job is over and the client has its last event, the answer is 204: it tells an `EventSource` not to come back (WHATWG HTML, 9.2.1).
-pub(crate) fn resume(job: &Job, headers: &HeaderMap, heartbeat: Duration) -> Result<Response, Refusal> {
+pub(crate) fn resume(
+    job: &Job,
+    headers: &HeaderMap,
+    heartbeat: Duration,
+    pass: StreamPass,
+) -> Result<Response, Refusal> {
     let after = last_event_id(headers)?;
     let size = job.log.size();
     if after > size.events {
@@ -40,16 +46,21 @@ pub(crate) fn resume(job: &Job, headers: &HeaderMap, heartbeat: Duration) -> Res
         *response.status_mut() = StatusCode::NO_CONTENT;
         return Ok(response);
     }
-    begin(job, after, heartbeat)
+    begin(job, after, heartbeat, pass)
 }
 
 /// The answer that streams a job's events after this number.
-pub(crate) fn begin(job: &Job, after: u64, heartbeat: Duration) -> Result<Response, Refusal> {
+pub(crate) fn begin(
+    job: &Job,
+    after: u64,
+    heartbeat: Duration,
+    pass: StreamPass,
+) -> Result<Response, Refusal> {
     let reader = job.read(after).ok_or_else(|| {
         let text = "this job has as many readers as it may; close one of them, or come back later";
         Refusal::new(ErrorCode::RateLimited, text).with_retry_after(RETRY_AFTER_SECS)
     })?;
-    let mut response = Response::new(frames(reader, heartbeat));
+    let mut response = Response::new(frames(reader, heartbeat, pass));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -81,12 +92,15 @@ fn last_event_id(headers: &HeaderMap) -> Result<u64, Refusal> {
 }
 
 /// The events as frames, and a sign of life in each silence.
-fn frames(reader: Reader, heartbeat: Duration) -> Body {
-    Body::from_stream(stream::unfold(reader, move |mut reader| async move {
-        let frame = match timeout(heartbeat, reader.follower.next()).await {
-            Ok(frame) => frame?,
-            Err(_) => Bytes::from_static(HEARTBEAT),
-        };
-        Some((Ok::<_, Infallible>(frame), reader))
-    }))
+fn frames(reader: Reader, heartbeat: Duration, pass: StreamPass) -> Body {
+    Body::from_stream(stream::unfold(
+        (reader, pass),
+        move |(mut reader, pass)| async move {
+            let frame = match timeout(heartbeat, reader.follower.next()).await {
+                Ok(frame) => frame?,
+                Err(_) => Bytes::from_static(HEARTBEAT),
+            };
+            Some((Ok::<_, Infallible>(frame), (reader, pass)))
+        },
+    ))
 }

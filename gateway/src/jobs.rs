@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use mayfly_protocol::event::timestamp;
-use mayfly_protocol::{EventBody, JobId, JobKind, JobOutcome, SessionId};
+use mayfly_protocol::{EventBody, JobId, JobKind, JobOutcome, SessionId, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -185,6 +185,7 @@ pub(crate) struct Jobs {
 /// Which jobs a client asks for.
 #[derive(Debug, Default)]
 pub(crate) struct JobFilter {
+    pub(crate) tenant: TenantId,
     pub(crate) session: Option<SessionId>,
     pub(crate) state: Option<JobState>,
 }
@@ -260,10 +261,11 @@ impl Jobs {
     /// The newest jobs that pass the filter.
     pub(crate) fn list(&self, filter: &JobFilter, limit: usize) -> Vec<JobView> {
         let passes = |job: &&Arc<Job>| {
-            filter
-                .session
-                .as_ref()
-                .is_none_or(|session| *session == job.lane.session)
+            job.lane.tenant == filter.tenant
+                && filter
+                    .session
+                    .as_ref()
+                    .is_none_or(|session| *session == job.lane.session)
                 && filter.state.is_none_or(|state| state == job.state())
         };
         let known = self.known();

@@ -96,16 +96,21 @@ fn lists_are_filtered_and_newest_first() {
     let id = |index: usize| writers[index].job().id.clone();
     let of_a = JobFilter {
         session: Some("a".parse().unwrap()),
-        state: None,
+        ..JobFilter::default()
     };
     assert_eq!(list(of_a, 10), [id(2), id(0)]);
     assert_eq!(list(JobFilter::default(), 1), [id(2)]);
     writers[1].begin("w".into());
     let running = JobFilter {
-        session: None,
         state: Some(JobState::Running),
+        ..JobFilter::default()
     };
     assert_eq!(list(running, 10), [id(1)]);
+    let of_another_tenant = JobFilter {
+        tenant: "acme".parse().unwrap(),
+        ..JobFilter::default()
+    };
+    assert_eq!(list(of_another_tenant, 10), []);
 }
 
 #[test]

@@ -8,12 +8,14 @@
 //! # What is deliberately not here yet
 //!
 //! Jobs that wait do not survive the process; of those that had begun, workers keep the outcomes in the storage. A request with `Idempotency-Key` is refused with `invalid_request` rather than run
-//! without the promise that the key stands for. There is no API key and no limit between tenants; all jobs are of the default tenant.
+//! without the promise that the key stands for. The queue knows no fairness between tenants.
 
+mod access;
 mod cancel;
 mod chance;
 mod config;
 mod dispatch;
+mod error_text;
 mod event_stream;
 pub mod fleet;
 mod intake;
@@ -30,6 +32,10 @@ mod sessions;
 mod state;
 mod worker_client;
 
+pub use access::{
+    Caller, CallerLimits, InvalidKeyId, InvalidKeyLine, KeyFileError, KeyId, KeyLine, KeysConfig, NewKey,
+    Scope, Scopes,
+};
 pub use config::{GatewayConfig, InvalidConfig};
 pub use fleet::address::{InvalidWorkerSource, WorkerSource, WorkerUrl};
 pub use fleet::local::{LocalFleet, Supervisor, SupervisorConfig};

@@ -12,43 +12,100 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
+use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use http::Request;
 use mayfly_protocol::{ErrorCode, JobKind, Refusal};
 use mayfly_server::refuse;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::access::{Caller, Scope};
 use crate::state::Gateway;
+
+/// Paths that are open to everybody: whoever restarts or replaces gateways has no key.
+const OPEN: &[&str] = &["/health", "/ready"];
+
+/// Who sent the request, as handlers get it.
+type Asking = Extension<Arc<Caller>>;
 
 /// Every path of a gateway.
 pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
-    let mut router = Router::new()
+    Router::new()
         .route("/health", get(fleet::health))
         .route("/ready", get(fleet::ready))
+        .merge(for_scopes(operating(), &[Scope::Operate]))
+        .merge(for_scopes(reading(), &[Scope::Read]))
+        .merge(for_scopes(following(), &[Scope::Read, Scope::Jobs]))
+        .merge(for_scopes(working(), &[Scope::Jobs]))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(gateway), admit))
+        .layer(CatchPanicLayer::custom(refuse::panicked))
+        .with_state(Arc::clone(gateway))
+}
+
+fn operating() -> Router<Arc<Gateway>> {
+    Router::new()
         .route("/status", get(fleet::status))
         .route("/workers", get(fleet::workers))
+}
+
+fn reading() -> Router<Arc<Gateway>> {
+    Router::new()
+        .route("/sessions", get(sessions::list))
+        .route("/sessions/{id}", get(sessions::one))
+        .route("/sessions/{id}/diff", get(sessions::diff))
+        .route("/sessions/{id}/files/{*path}", get(sessions::file))
+        .route("/sessions/{id}/archive", get(sessions::archive))
+}
+
+fn following() -> Router<Arc<Gateway>> {
+    Router::new()
         .route("/jobs", get(job_list::list))
         .route("/jobs/{id}", get(job_list::one))
         .route("/jobs/{id}/events", get(job_list::events))
+}
+
+fn working() -> Router<Arc<Gateway>> {
+    let mut router = Router::new()
         .route("/jobs/{id}/cancel", post(cancel::cancel))
-        .route("/sessions", get(sessions::list))
-        .route("/sessions/{id}", get(sessions::one).delete(sessions::delete))
-        .route("/sessions/{id}/diff", get(sessions::diff))
-        .route("/sessions/{id}/files/{*path}", get(sessions::file))
-        .route("/sessions/{id}/archive", get(sessions::archive));
+        .route("/sessions/{id}", delete(sessions::delete));
     for kind in JobKind::ALL.iter().copied() {
-        let handler = move |State(gateway): State<Arc<Gateway>>, request: Request<Body>| async move {
-            answer(post_job::take(&gateway, kind, request).await)
+        let handler = move |State(gateway): State<Arc<Gateway>>,
+                            Extension(caller): Asking,
+                            request: Request<Body>| async move {
+            answer(post_job::take(&gateway, &caller, kind, request).await)
         };
         router = router.route(kind.path(), post(handler));
     }
     router
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(CatchPanicLayer::custom(refuse::panicked))
-        .with_state(Arc::clone(gateway))
+}
+
+/// These paths, for callers with one of the scopes.
+fn for_scopes(router: Router<Arc<Gateway>>, wanted: &'static [Scope]) -> Router<Arc<Gateway>> {
+    let check = move |Extension(caller): Asking, request: Request<Body>, next: Next| async move {
+        match caller.check_any(wanted) {
+            Ok(()) => next.run(request).await,
+            Err(refusal) => refuse::response(&refusal),
+        }
+    };
+    router.route_layer(middleware::from_fn(check))
+}
+
+/// Finds out who sent the request, before anything else is looked at.
+async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response {
+    if OPEN.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    match gateway.access.admit(request.uri(), request.headers()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(refusal) => refuse::response(&refusal),
+    }
 }
 
 fn answer(result: Result<Response, Refusal>) -> Response {

@@ -1,14 +1,19 @@
 //! The life of a gateway: follow the fleet, serve, drain, and return.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mayfly_server::{ConnectionLimits, Server};
+use mayfly_http::BuildError;
+use mayfly_server::{ConnectionLimits, Server, Tls, TlsError};
 use mayfly_telemetry::task;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::{Access, KeyFileError};
 use crate::config::{GatewayConfig, InvalidConfig};
 use crate::fleet::WorkerKind;
 use crate::fleet::dns::DnsSettings;
@@ -22,6 +27,28 @@ pub enum RunError {
     /// A setting makes no sense.
     #[error("the gateway cannot start with these settings")]
     Config(#[from] InvalidConfig),
+    /// The listener has no address.
+    #[error("the gateway cannot tell where it listens")]
+    Listener(#[from] io::Error),
+    /// Whoever reaches the port could use the fleet.
+    #[error(
+        "the gateway would listen on {0}, beyond this machine, and ask nobody for a key; make one with `mayfly keys new` and name its file in GATEWAY_API_KEYS_FILE, or listen on 127.0.0.1"
+    )]
+    NoKeys(SocketAddr),
+    /// Workers would not believe the gateway.
+    #[error(
+        "keys stand for tenants, and workers believe a tenant only from a gateway with their token; set WORKER_TOKEN here and at the workers"
+    )]
+    NoWorkerToken,
+    /// The keys cannot be read.
+    #[error("the keys cannot be read")]
+    Keys(#[from] KeyFileError),
+    /// The certificate cannot be used.
+    #[error("TLS cannot be spoken with TLS_CERT_FILE and TLS_KEY_FILE")]
+    Tls(#[from] TlsError),
+    /// Workers cannot be asked over TLS.
+    #[error("workers cannot be asked over TLS")]
+    WorkerTls(#[from] BuildError),
 }
 
 /// Serves `listener` until `shutdown` fires and the graces are over.
@@ -34,12 +61,20 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     config.check()?;
-    let gateway = Arc::new(Gateway::new(config, shutdown));
+    check_exposure(&config, listener.local_addr()?)?;
+    let access = Access::open(config.keys.as_ref()).await?;
+    let tls = match config.tls.clone() {
+        Some(files) => Some(Tls::load(files, config.tls_look_interval).await?),
+        None => None,
+    };
+    let worker_tls = worker_tls(&config)?;
+    let gateway = Arc::new(Gateway::new(config, access, worker_tls, shutdown));
     sweep(&gateway.config);
     let tasks = TaskTracker::new();
     let ended = CancellationToken::new();
     follow_fleet(&gateway, &tasks, &ended);
-    let server = Server::new(connection_limits(&gateway.config), routes::router(&gateway));
+    follow_keys(&gateway, &tasks, &ended);
+    let server = Server::new(connection_limits(&gateway.config), routes::router(&gateway), tls);
     tokio::select! {
         biased;
         () = gateway.drained() => {}
@@ -74,6 +109,31 @@ fn sweep(config: &GatewayConfig) {
     });
 }
 
+/// Without keys nobody but this machine's users may reach the gateway; with keys, workers have to believe whose job it is.
+fn check_exposure(config: &GatewayConfig, address: SocketAddr) -> Result<(), RunError> {
+    match &config.keys {
+        None if !address.ip().to_canonical().is_loopback() => Err(RunError::NoKeys(address)),
+        Some(_) if config.worker_tokens.is_none() => Err(RunError::NoWorkerToken),
+        _ => Ok(()),
+    }
+}
+
+fn worker_tls(config: &GatewayConfig) -> Result<Option<TlsConnector>, BuildError> {
+    if !config.asks_over_tls() {
+        return Ok(None);
+    }
+    let settings = mayfly_http::client_config(config.worker_ca_pem.as_deref())?;
+    Ok(Some(TlsConnector::from(Arc::new(settings))))
+}
+
+fn follow_keys(gateway: &Arc<Gateway>, tasks: &TaskTracker, ended: &CancellationToken) {
+    let (gateway, ended) = (Arc::clone(gateway), ended.clone());
+    task::spawn(tasks, async move {
+        // The file is followed until the gateway ends.
+        let _ended = ended.run_until_cancelled(gateway.access.follow()).await;
+    });
+}
+
 fn follow_fleet(gateway: &Arc<Gateway>, tasks: &TaskTracker, ended: &CancellationToken) {
     let sources = Sources {
         dispatcher: Arc::clone(&gateway.dispatcher),
@@ -101,6 +161,7 @@ fn connection_limits(config: &GatewayConfig) -> ConnectionLimits {
     ConnectionLimits {
         connections: config.max_connections,
         header_timeout: config.header_timeout,
+        write_timeout: config.write_timeout,
         buffer_bytes: config.connection_buffer_bytes,
         accept_pause: config.accept_pause,
         linger: config.close_linger,

@@ -21,6 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use crate::error_text::with_causes;
+
 /// A deletion that is so many times older than it may be is taken for broken off.
 const ABANDONED_FACTOR: u32 = 4;
 
@@ -262,12 +264,7 @@ coded!(LoadError, ViewError, DeleteError, ListError);
 
 /// The refusal for an error, with the texts of its causes.
 pub(crate) fn refusal(error: &impl Coded) -> Refusal {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
+    let text = with_causes(error);
     let code = error.code();
     if code.status() >= 500 {
         tracing::warn!(code = code.as_str(), error = text, "a session could not be read");

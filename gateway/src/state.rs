@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use mayfly_session::OutcomeArchive;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Access;
 use crate::config::GatewayConfig;
 use crate::dispatch::Dispatcher;
 use crate::job_log::LogLimits;
@@ -18,6 +20,8 @@ use crate::worker_client::WorkerClient;
 /// What the parts of a gateway share.
 pub(crate) struct Gateway {
     pub(crate) config: GatewayConfig,
+    /// Who may ask for what.
+    pub(crate) access: Access,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) client: WorkerClient,
@@ -37,7 +41,12 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    pub(crate) fn new(config: GatewayConfig, draining: CancellationToken) -> Self {
+    pub(crate) fn new(
+        config: GatewayConfig,
+        access: Access,
+        worker_tls: Option<TlsConnector>,
+        draining: CancellationToken,
+    ) -> Self {
         let limits = JobLimits {
             log: LogLimits {
                 events: config.job_log_max_events,
@@ -51,7 +60,8 @@ impl Gateway {
             jobs: Arc::new(Jobs::new(limits)),
             dispatcher: Arc::new(Dispatcher::new(config.queue_capacity, config.pauses)),
             client: WorkerClient {
-                token: config.worker_token.clone(),
+                token: config.worker_tokens.as_ref().map(|tokens| tokens.sent().clone()),
+                tls: worker_tls,
                 connect_timeout: config.connect_timeout,
                 response_timeout: config.response_timeout,
                 connections: TaskTracker::new(),
@@ -63,6 +73,7 @@ impl Gateway {
             draining,
             stopping: CancellationToken::new(),
             started: Instant::now(),
+            access,
             config,
         }
     }

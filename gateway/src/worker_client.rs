@@ -5,6 +5,7 @@
 
 mod cancel;
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,14 +18,21 @@ use hyper_util::rt::TokioIo;
 use mayfly_protocol::event::timestamp;
 use mayfly_protocol::{ExposeSecret, JobId, Refusal, SecretString, TenantId, header};
 use mayfly_telemetry::task;
+use rustls::pki_types::ServerName;
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::fleet::address::WorkerUrl;
 use crate::retry::Outcome;
+
+/// Plain, or with TLS on it.
+type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 type Sender = http1::SendRequest<Full<Bytes>>;
 
@@ -44,9 +52,10 @@ pub(crate) struct Order<'a> {
 }
 
 /// Offers jobs to workers.
-#[derive(Debug)]
 pub(crate) struct WorkerClient {
     pub(crate) token: Option<SecretString>,
+    /// There where some workers are asked over TLS.
+    pub(crate) tls: Option<TlsConnector>,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
     pub(crate) connections: TaskTracker,
@@ -71,25 +80,26 @@ impl WorkerClient {
         }
     }
 
-    async fn connect(&self, url: &WorkerUrl) -> Result<TcpStream, Outcome> {
-        let connected = timeout(self.connect_timeout, TcpStream::connect(url.authority())).await;
-        let socket = match connected {
-            Ok(Ok(socket)) => socket,
-            Ok(Err(error)) => return Err(Outcome::Unreachable(error.to_string())),
-            Err(_) => return Err(Outcome::Unreachable("no connection in time".to_owned())),
-        };
-        socket
-            .set_nodelay(true)
-            .map_err(|error| Outcome::Unreachable(error.to_string()))?;
-        Ok(socket)
+    async fn connect(&self, url: &WorkerUrl) -> Result<Socket, Outcome> {
+        match timeout(self.connect_timeout, self.reach(url)).await {
+            Ok(Ok(socket)) => Ok(socket),
+            Ok(Err(error)) => Err(Outcome::Unreachable(error.to_string())),
+            Err(_) => Err(Outcome::Unreachable("no connection in time".to_owned())),
+        }
     }
 
-    async fn ask(
-        &self,
-        socket: TcpStream,
-        url: &WorkerUrl,
-        order: &Order<'_>,
-    ) -> Result<WorkerStream, Outcome> {
+    async fn reach(&self, url: &WorkerUrl) -> io::Result<Socket> {
+        let socket = TcpStream::connect(url.authority()).await?;
+        socket.set_nodelay(true)?;
+        let (Some(name), Some(tls)) = (url.tls_name(), &self.tls) else {
+            return Ok(Either::Left(socket));
+        };
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let socket = tls.connect(name, socket).await?;
+        Ok(Either::Right(Box::new(socket)))
+    }
+
+    async fn ask(&self, socket: Socket, url: &WorkerUrl, order: &Order<'_>) -> Result<WorkerStream, Outcome> {
         let (mut sender, guard) = self.open(socket).await?;
         let request = self.request(url, order)?;
         let response = sender
@@ -100,7 +110,7 @@ impl WorkerClient {
     }
 
     /// Speaks HTTP on the socket, until the guard is dropped.
-    async fn open(&self, socket: TcpStream) -> Result<(Sender, DropGuard), Outcome> {
+    async fn open(&self, socket: Socket) -> Result<(Sender, DropGuard), Outcome> {
         let (sender, connection) = http1::handshake(TokioIo::new(socket))
             .await
             .map_err(|error| Outcome::Unreachable(error.to_string()))?;

@@ -279,6 +279,72 @@ async fn a_hidden_request_is_not_taken_by_the_gateway() {
     smuggled(UP).await;
 }
 
+/// Requests that waste, hide or break off; what each is answered with, if with anything.
+async fn abused(args: &[&str]) {
+    let rig = Rig::new();
+    let (_running, base) = rig.start(args).await;
+    let job = request("/clone-repository", &clone_with(&rig, "sessionId", "\"hidden\""));
+    let head = "POST /clone-repository HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let many = format!("{head}{}\r\n", "x-a: b\r\n".repeat(3000));
+    let long = format!("{head}x-a: {}\r\n\r\n", "b".repeat(200_000));
+    let gzip = format!("{head}content-encoding: gzip\r\ncontent-length: 3\r\n\r\n\x1f\x08\x00");
+    let split = format!("{head}x-job-id: a\rx-tenant-id: b\r\ncontent-length: 0\r\n\r\n");
+    let short = format!("{head}content-length: 900\r\n\r\n{{\"sessionId\":\"s\"");
+    let rubbish = format!(
+        "GET /health HTTP/1.1\r\nhost: x\r\n\r\n\x00\x01 {}",
+        "z".repeat(1000)
+    );
+    let mut answers = Vec::new();
+    for (bytes, status) in [
+        (many.as_bytes(), "431"),
+        (long.as_bytes(), "431"),
+        (gzip.as_bytes(), "415"),
+        (split.as_bytes(), "400"),
+        (rubbish.as_bytes(), "200"),
+        (&job[..job.len() - 1], ""),
+        (short.as_bytes(), ""),
+    ] {
+        let answer = half_closed(&base, bytes).await;
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+        match status {
+            "" => assert!(
+                answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
+                "{shown}: {answer}"
+            ),
+            _ => assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{shown}: {answer}"
+            ),
+        }
+        assert!(!answer.contains("text/event-stream"), "{shown}: {answer}");
+        answers.push(answer);
+    }
+    is_untouched(&rig, &base, &answers).await;
+}
+
+/// Sends these bytes and closes the sending side; gives the answer, up to the end of the connection.
+async fn half_closed(base: &str, bytes: &[u8]) -> String {
+    let mut socket = TcpStream::connect(base.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    // The server may answer and close before it has read everything.
+    let _cut_short = socket.write_all(bytes).await;
+    let _closed = socket.shutdown().await;
+    let mut answer = Vec::new();
+    let _reset = within("an answer", socket.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_rubbish_and_half_requests_are_refused_by_a_lone_worker() {
+    abused(WORKER).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_rubbish_and_half_requests_are_refused_by_the_gateway() {
+    abused(UP).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_changes_leave_the_session_as_it_was() {
     let rig = Rig::new();

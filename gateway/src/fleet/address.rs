@@ -4,16 +4,20 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use rustls::pki_types::ServerName;
+
 use crate::fleet::local::LocalFleet;
 
 /// The most addresses and names that one setting may list.
 pub const MAX_SOURCES: usize = 2000;
 
-/// The address of a worker: `http://host:port`.
+/// The address of a worker: `http://host:port` or `https://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerUrl {
     host: String,
     port: u16,
+    /// The name that its certificate has to be for; `None` where it speaks plain HTTP.
+    tls_name: Option<String>,
 }
 
 impl WorkerUrl {
@@ -21,11 +25,17 @@ impl WorkerUrl {
     pub fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
+
+    /// The name that its certificate has to be for; `None` where it speaks plain HTTP.
+    pub(crate) fn tls_name(&self) -> Option<&str> {
+        self.tls_name.as_deref()
+    }
 }
 
 impl fmt::Display for WorkerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}", self.host, self.port)
+        let scheme = if self.tls_name.is_some() { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
     }
 }
 
@@ -38,6 +48,7 @@ impl From<SocketAddr> for WorkerUrl {
         Self {
             host,
             port: address.port(),
+            tls_name: None,
         }
     }
 }
@@ -49,11 +60,24 @@ pub struct DnsName {
     pub name: String,
     /// The port, the same at each address.
     pub port: u16,
+    /// Whether the workers speak TLS, with a certificate for the name.
+    pub is_tls: bool,
+}
+
+impl DnsName {
+    /// The worker at one of the addresses behind the name.
+    pub(crate) fn at(&self, address: SocketAddr) -> WorkerUrl {
+        WorkerUrl {
+            tls_name: self.is_tls.then(|| self.name.clone()),
+            ..WorkerUrl::from(address)
+        }
+    }
 }
 
 impl fmt::Display for DnsName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "dns://{}:{}", self.name, self.port)
+        let scheme = if self.is_tls { "dns+https" } else { "dns" };
+        write!(f, "{scheme}://{}:{}", self.name, self.port)
     }
 }
 
@@ -70,6 +94,18 @@ pub enum WorkerSource {
     Several(Vec<WorkerSource>),
 }
 
+impl WorkerSource {
+    /// Whether any of the workers speaks TLS.
+    pub(crate) fn asks_over_tls(&self) -> bool {
+        match self {
+            Self::Static(urls) => urls.iter().any(|url| url.tls_name.is_some()),
+            Self::Dns(name) => name.is_tls,
+            Self::Local(_) => false,
+            Self::Several(sources) => sources.iter().any(Self::asks_over_tls),
+        }
+    }
+}
+
 impl Default for WorkerSource {
     fn default() -> Self {
         Self::Static(Vec::new())
@@ -78,7 +114,9 @@ impl Default for WorkerSource {
 
 /// A setting does not say where workers are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{entry}` {reason}; list workers as `http://host:port` or `dns://name:port`, separated by commas")]
+#[error(
+    "`{entry}` {reason}; list workers as `http://host:port`, `https://host:port`, `dns://name:port` or `dns+https://name:port`, separated by commas"
+)]
 pub struct InvalidWorkerSource {
     entry: String,
     reason: &'static str,
@@ -141,17 +179,39 @@ impl Address {
         let host = url.host_str().filter(|host| !host.is_empty());
         let host = host.ok_or_else(|| invalid(entry, "has no host"))?.to_owned();
         match url.scheme() {
-            "http" => Ok(Self::Http(WorkerUrl {
+            scheme @ ("http" | "https") => Ok(Self::Http(WorkerUrl {
+                port: url
+                    .port_or_known_default()
+                    .ok_or_else(|| invalid(entry, "has no port"))?,
+                tls_name: tls_name(entry, &host, scheme == "https")?,
                 host,
-                port: url.port_or_known_default().unwrap_or(80),
             })),
-            "dns" => {
+            scheme @ ("dns" | "dns+https") => {
                 let port = url.port().ok_or_else(|| invalid(entry, "has no port"))?;
-                Ok(Self::Dns(DnsName { name: host, port }))
+                let is_tls = tls_name(entry, &host, scheme == "dns+https")?.is_some();
+                Ok(Self::Dns(DnsName {
+                    name: host,
+                    port,
+                    is_tls,
+                }))
             }
-            "https" => Err(invalid(entry, "asks for TLS, which workers do not speak")),
-            _ => Err(invalid(entry, "has another scheme than `http` and `dns`")),
+            _ => Err(invalid(
+                entry,
+                "has another scheme than `http`, `https`, `dns` and `dns+https`",
+            )),
         }
+    }
+}
+
+/// The name that the certificate of a host has to be for; an IPv6 address stands there without its brackets.
+fn tls_name(entry: &str, host: &str, is_tls: bool) -> Result<Option<String>, InvalidWorkerSource> {
+    if !is_tls {
+        return Ok(None);
+    }
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    match ServerName::try_from(name) {
+        Ok(_) => Ok(Some(name.to_owned())),
+        Err(_) => Err(invalid(entry, "has a host that no certificate can be for")),
     }
 }
 
@@ -186,6 +246,11 @@ mod tests {
             ("dns://tasks.git-worker:5002", "dns://tasks.git-worker:5002 "),
             ("dns://x:1,http://a:2", "http://a:2 dns://x:1 "),
             ("http://a", "http://a:80 "),
+            (
+                "https://a:1,https://[::1]:2,https://a",
+                "https://a:1 https://[::1]:2 https://a:443 ",
+            ),
+            ("dns+https://x:1", "dns+https://x:1 "),
         ] {
             assert_eq!(
                 text.parse::<WorkerSource>().map(|source| shown(&source)),
@@ -202,7 +267,8 @@ mod tests {
             ("localhost:80", "is not a URL"),
             ("http://user:canary@:1", "is not a URL"),
             ("dns://:1", "is not a URL"),
-            ("https://a:1", "asks for TLS"),
+            ("https://a_b%20c:1", "is not a URL"),
+            ("dns+https://a..b:1", "no certificate"),
             ("dns://a", "has no port"),
             ("http://a:1/path", "has more than"),
             ("http://user:canary@a:1", "has more than"),

@@ -68,7 +68,7 @@ fn take(name: &DnsName, found: BTreeSet<SocketAddr>, known: &mut Known, list: &L
     }
     if let Known::Addresses(addresses) = &found {
         tracing::info!(workers = addresses.len(), "the workers behind `{name}` changed");
-        let members = addresses.iter().map(|address| listed((*address).into()));
+        let members = addresses.iter().map(|address| listed(name.at(*address)));
         list.set(members.collect(), true);
     }
     *known = found;

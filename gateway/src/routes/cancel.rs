@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use http::StatusCode;
 use mayfly_server::refuse::json;
 use tokio::time::timeout;
 
-use super::answer;
 use super::job_list::{JobPath, find};
+use super::{Asking, answer};
 use crate::jobs::{Job, JobState};
 use crate::state::Gateway;
 
 /// Cancels a job: 200 where it is over, now or already, and 202 where its worker still has to end it. Asking again changes nothing.
-pub(super) async fn cancel(State(gateway): State<Arc<Gateway>>, id: JobPath) -> Response {
-    match find(&gateway, id).await {
+pub(super) async fn cancel(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Asking,
+    id: JobPath,
+) -> Response {
+    match find(&gateway, &caller, id).await {
         Ok(job) => {
             stop(&gateway, &job).await;
             let status = match job.log.size().ended {

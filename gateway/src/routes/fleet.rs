@@ -10,6 +10,7 @@ use mayfly_server::refuse::json;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::access::KeysReport;
 use crate::fleet::roster::{Counts, Standing, WorkerReport};
 use crate::fleet::{PerKind, WorkerKind};
 use crate::jobs::JobCounts;
@@ -30,6 +31,8 @@ pub(super) async fn health() -> Response {
 struct Ready {
     ready: bool,
     shutting_down: bool,
+    /// The file of keys cannot be taken as it is now; the keys of before are in force.
+    keys_broken: bool,
     workers: Kinds<Option<Dependency>>,
 }
 
@@ -68,8 +71,10 @@ pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
+    let keys = gateway.access.report();
     let body = Ready {
         ready,
+        keys_broken: keys.is_some_and(|keys| keys.broken.is_some()),
         shutting_down,
         workers: workers.into(),
     };
@@ -96,6 +101,8 @@ struct Status {
     waiting: Kinds<usize>,
     queue_capacity: usize,
     held_body_bytes: usize,
+    /// `null` on a gateway without keys.
+    keys: Option<KeysReport>,
     workers: Kinds<Counts>,
 }
 
@@ -111,6 +118,7 @@ pub(super) async fn status(State(gateway): State<Arc<Gateway>>) -> Response {
         held_body_bytes: config
             .held_body_bytes
             .saturating_sub(gateway.held_bytes.available_permits()),
+        keys: gateway.access.report(),
         workers: PerKind::new(|kind| gateway.dispatcher.counts(kind)).into(),
     };
     json(StatusCode::OK, &body)

@@ -6,11 +6,12 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
-use mayfly_protocol::{ErrorCode, JobId, JobKind, Refusal, TenantId, header};
+use mayfly_protocol::{ErrorCode, JobId, JobKind, Refusal, header};
 use mayfly_server::refuse;
 use mayfly_telemetry::task;
 use serde::Serialize;
 
+use crate::access::Caller;
 use crate::dispatch::AdmitError;
 use crate::event_stream;
 use crate::fleet::WorkerKind;
@@ -30,6 +31,7 @@ struct Accepted {
 /// Takes a job: it is queued when this returns, and goes on whoever reads the answer.
 pub(super) async fn take(
     gateway: &Arc<Gateway>,
+    caller: &Caller,
     kind: JobKind,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
@@ -38,16 +40,26 @@ pub(super) async fn take(
     }
     let intake = intake::read(gateway, kind, request).await?;
     let respond_async = intake.respond_async;
-    let job = start(gateway, kind, intake)?;
-    match respond_async {
-        true => Ok(accepted(&job)),
-        false => event_stream::begin(&job, 0, gateway.config.heartbeat),
+    // Before the job is begun, since a 429 promises that it is not.
+    let pass = match respond_async {
+        true => None,
+        false => Some(gateway.access.stream(caller)?),
+    };
+    let job = start(gateway, caller, kind, intake)?;
+    match pass {
+        None => Ok(accepted(&job)),
+        Some(pass) => event_stream::begin(&job, 0, gateway.config.heartbeat, pass),
     }
 }
 
-fn start(gateway: &Arc<Gateway>, kind: JobKind, intake: Intake) -> Result<Arc<Job>, Refusal> {
+fn start(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    kind: JobKind,
+    intake: Intake,
+) -> Result<Arc<Job>, Refusal> {
     let lane = Lane {
-        tenant: TenantId::default(),
+        tenant: caller.tenant.clone(),
         session: intake.session,
     };
     let writer = gateway.jobs.add(kind, lane.clone());
@@ -55,7 +67,14 @@ fn start(gateway: &Arc<Gateway>, kind: JobKind, intake: Intake) -> Result<Arc<Jo
     let worker_kind = WorkerKind::from(kind);
     match gateway.dispatcher.admit(worker_kind, lane, &job.id) {
         Ok((place, position)) => {
-            tracing::info!(job.id = %job.id, job.kind = kind.as_str(), session.id = %job.lane.session, "accepted a job");
+            tracing::info!(
+                job.id = %job.id,
+                job.kind = kind.as_str(),
+                session.id = %job.lane.session,
+                tenant.id = %caller.tenant,
+                key.id = caller.key.as_ref().map(tracing::field::display),
+                "accepted a job"
+            );
             let run = JobRun::new(Arc::clone(gateway), writer, place, position, intake.body);
             task::spawn(&gateway.running, run.carry_out());
             Ok(job)

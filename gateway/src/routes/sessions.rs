@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::response::Response;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
@@ -18,7 +18,7 @@ use mayfly_session::view::UnifiedPatch;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::answer;
+use super::{Asking, answer};
 use crate::queue::Lane;
 use crate::sessions::{Sessions, archive_stream};
 use crate::state::Gateway;
@@ -50,20 +50,17 @@ enum DiffFormat {
     Patch,
 }
 
-/// Sessions are those of the default tenant, as jobs are.
-fn tenant() -> TenantId {
-    TenantId::default()
-}
-
 pub(super) async fn list(
     State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Asking,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Response {
-    answer(list_page(&gateway, query).await)
+    answer(list_page(&gateway, &caller.tenant, query).await)
 }
 
 async fn list_page(
     gateway: &Gateway,
+    tenant: &TenantId,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let sessions = configured(gateway)?;
@@ -75,29 +72,37 @@ async fn list_page(
         .ok_or_else(|| invalid(format!("`limit` is not between 1 and {MAX_LIMIT}")).with_field("limit"))?;
     let after = query.after.map(|text| session_id(&text, "after")).transpose()?;
     let _place = sessions.reading()?;
-    let store = sessions.store(tenant());
+    let store = sessions.store(tenant.clone());
     let page = sessions.in_time(store.page(after.as_ref(), limit)).await?;
     Ok(json(StatusCode::OK, &SessionList::from(page)))
 }
 
-pub(super) async fn one(State(gateway): State<Arc<Gateway>>, id: IdPath) -> Response {
-    answer(show(&gateway, id).await)
+pub(super) async fn one(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Asking,
+    id: IdPath,
+) -> Response {
+    answer(show(&gateway, &caller.tenant, id).await)
 }
 
-async fn show(gateway: &Gateway, id: IdPath) -> Result<Response, Refusal> {
+async fn show(gateway: &Gateway, tenant: &TenantId, id: IdPath) -> Result<Response, Refusal> {
     let sessions = configured(gateway)?;
     let id = path_id(id)?;
     let _place = sessions.reading()?;
-    let manifest = sessions.load(&sessions.store(tenant()), &id).await?;
+    let manifest = sessions.load(&sessions.store(tenant.clone()), &id).await?;
     Ok(json(StatusCode::OK, &SessionDetail::from(&manifest)))
 }
 
-pub(super) async fn delete(State(gateway): State<Arc<Gateway>>, id: IdPath) -> Response {
-    answer(remove(&gateway, id).await)
+pub(super) async fn delete(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Asking,
+    id: IdPath,
+) -> Response {
+    answer(remove(&gateway, &caller.tenant, id).await)
 }
 
 /// The check for jobs spares them a lost save; what keeps the session whole is the swap in the storage.
-async fn remove(gateway: &Gateway, id: IdPath) -> Result<Response, Refusal> {
+async fn remove(gateway: &Gateway, tenant: &TenantId, id: IdPath) -> Result<Response, Refusal> {
     let sessions = configured(gateway)?;
     let id = path_id(id)?;
     if gateway.draining.is_cancelled() {
@@ -105,29 +110,31 @@ async fn remove(gateway: &Gateway, id: IdPath) -> Result<Response, Refusal> {
         return Err(Refusal::new(ErrorCode::ShuttingDown, text));
     }
     let lane = Lane {
-        tenant: tenant(),
+        tenant: tenant.clone(),
         session: id.clone(),
     };
     if gateway.dispatcher.is_busy(&lane) {
         let text = format!("a job of session `{id}` runs or waits; delete the session when it has ended");
         return Err(Refusal::new(ErrorCode::SessionBusy, text));
     }
-    let deleted = sessions.delete(tenant(), &id).await?;
+    let deleted = sessions.delete(tenant.clone(), &id).await?;
     tracing::info!(session.id = %id, objects = deleted.objects, "deleted a session");
     Ok(json(StatusCode::OK, &Removed::new(id, deleted)))
 }
 
 pub(super) async fn diff(
     State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Asking,
     id: IdPath,
     query: Result<Query<DiffQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
-    answer(show_diff(&gateway, id, query, &headers).await)
+    answer(show_diff(&gateway, &caller.tenant, id, query, &headers).await)
 }
 
 async fn show_diff(
     gateway: &Gateway,
+    tenant: &TenantId,
     id: IdPath,
     query: Result<Query<DiffQuery>, QueryRejection>,
     headers: &HeaderMap,
@@ -137,7 +144,7 @@ async fn show_diff(
     let Query(query) =
         query.map_err(|_| invalid("the query may have `format`: `json` or `patch`").with_field("format"))?;
     let format = query.format.unwrap_or_else(|| accepted(headers));
-    let look = sessions.look(tenant(), &id).await?;
+    let look = sessions.look(tenant.clone(), &id).await?;
     match format {
         DiffFormat::Json => Ok(json(StatusCode::OK, &sessions.in_time(look.view.diff()).await?)),
         DiffFormat::Patch => Ok(patch_answer(&sessions.in_time(look.view.patch()).await?)),
@@ -185,14 +192,18 @@ fn patch_answer(patch: &UnifiedPatch) -> Response {
     response
 }
 
-pub(super) async fn file(State(gateway): State<Arc<Gateway>>, uri: Uri) -> Response {
-    answer(show_file(&gateway, &uri).await)
+pub(super) async fn file(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Asking,
+    uri: Uri,
+) -> Response {
+    answer(show_file(&gateway, &caller.tenant, &uri).await)
 }
 
-async fn show_file(gateway: &Gateway, uri: &Uri) -> Result<Response, Refusal> {
+async fn show_file(gateway: &Gateway, tenant: &TenantId, uri: &Uri) -> Result<Response, Refusal> {
     let sessions = configured(gateway)?;
     let (id, path) = file_address(uri)?;
-    let look = sessions.look(tenant(), &id).await?;
+    let look = sessions.look(tenant.clone(), &id).await?;
     let file = sessions.in_time(look.view.file(&path)).await?;
     let is_text = !file.bytes.contains(&0) && std::str::from_utf8(&file.bytes).is_ok();
     let kind = match is_text {
@@ -221,14 +232,18 @@ fn file_address(uri: &Uri) -> Result<(SessionId, Vec<u8>), Refusal> {
     Ok((session_id(&id, "sessionId")?, path))
 }
 
-pub(super) async fn archive(State(gateway): State<Arc<Gateway>>, id: IdPath) -> Response {
-    answer(show_archive(&gateway, id).await)
+pub(super) async fn archive(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Asking,
+    id: IdPath,
+) -> Response {
+    answer(show_archive(&gateway, &caller.tenant, id).await)
 }
 
-async fn show_archive(gateway: &Gateway, id: IdPath) -> Result<Response, Refusal> {
+async fn show_archive(gateway: &Gateway, tenant: &TenantId, id: IdPath) -> Result<Response, Refusal> {
     let sessions = configured(gateway)?;
     let id = path_id(id)?;
-    let look = sessions.look_for_archive(tenant(), &id).await?;
+    let look = sessions.look_for_archive(tenant.clone(), &id).await?;
     let archive = sessions.prepared(look.view.archive()).await?;
     let body = archive_stream::body(sessions, archive, look.into_place());
     let mut response = content(body, "application/zstd");

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use mayfly_gateway::GatewayConfig;
-use mayfly_protocol::SecretString;
 use serde_json::Value;
 
 use crate::client::{self, job, post};
-use crate::gateway::{TestGateway, config};
+use crate::gateway::{TestGateway, config, tokens};
 use crate::stub_worker::{Act, Part, StubWorker, completing, waiting};
 use crate::until::until_some;
 
@@ -44,7 +43,7 @@ async fn a_running_job_is_cancelled_on_its_worker_whose_word_is_the_end() {
     ]);
     let worker = StubWorker::start(vec![act, completing()]).await;
     let gateway = TestGateway::start(GatewayConfig {
-        worker_token: Some(SecretString::from("fleet-token")),
+        worker_tokens: Some(tokens("fleet-token")),
         ..config(&[&worker])
     })
     .await;

@@ -3,19 +3,18 @@
 use std::time::Duration;
 
 use mayfly_gateway::{GatewayConfig, WorkerSource};
-use mayfly_protocol::SecretString;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::client::{Got, job, post};
-use crate::gateway::{TestGateway, config};
+use crate::gateway::{TestGateway, config, tokens};
 use crate::stub_worker::{Act, StubWorker, busy, completing, data, waiting};
 
 #[tokio::test]
 async fn a_job_reaches_the_worker_whole_and_its_events_come_back_unchanged() {
     let worker = StubWorker::completing().await;
     let gateway = TestGateway::start(GatewayConfig {
-        worker_token: Some(SecretString::from("fleet-token")),
+        worker_tokens: Some(tokens("fleet-token")),
         ..config(&[&worker])
     })
     .await;

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use mayfly_gateway::{GatewayConfig, RunError, WorkerSource};
+use mayfly_protocol::SecretString;
+use mayfly_server::bearer::FleetTokens;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -28,6 +30,11 @@ impl Drop for TestGateway {
         self.shutdown.cancel();
         self.running.abort();
     }
+}
+
+/// The tokens of a fleet, as its setting lists them.
+pub(crate) fn tokens(list: &str) -> FleetTokens {
+    FleetTokens::parse(&SecretString::from(list)).unwrap()
 }
 
 /// Short waits, so that what waits for a bound does so quickly; long enough for a slow machine.

@@ -7,6 +7,7 @@ mod client;
 mod dispatching;
 mod gateway;
 mod jobs;
+mod keys;
 mod outcomes;
 mod real_worker;
 mod refusals;

@@ -66,6 +66,17 @@ async fn keep(storage: &Arc<dyn ObjectStore>, outcome: &JobOutcome) {
     archive.keep(&TenantId::default(), outcome).await.unwrap();
 }
 
+/// A storage with the outcome of a job of this tenant.
+pub(crate) async fn storage_with(id: &str, tenant: &str) -> Arc<dyn ObjectStore> {
+    let storage: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+    let archive = OutcomeArchive::new(Arc::clone(&storage));
+    archive
+        .keep(&tenant.parse().unwrap(), &outcome(id))
+        .await
+        .unwrap();
+    storage
+}
+
 fn with(storage: &Arc<dyn ObjectStore>, workers: &[&StubWorker]) -> GatewayConfig {
     GatewayConfig {
         storage: Some(Arc::clone(storage)),

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use mayfly_gateway::{GatewayConfig, WorkerSource, WorkerUrl};
-use mayfly_protocol::{Failure, Job, JobKind, SecretString, Source, Stage};
+use mayfly_protocol::{Failure, Job, JobKind, Source, Stage};
+use mayfly_server::TlsFiles;
+use mayfly_testkit::https::TestCa;
 use mayfly_worker::{Ended, JobContext, JobRunner, WorkerConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,7 +16,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{PATIENCE, job, post};
-use crate::gateway::{TestGateway, config};
+use crate::gateway::{TestGateway, config, tokens};
 
 #[derive(Clone, Default)]
 struct WaitingRunner {
@@ -46,15 +48,16 @@ struct RealWorker {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test stands for main")]
-async fn start() -> RealWorker {
+async fn start_with(adjust: impl FnOnce(&mut WorkerConfig)) -> RealWorker {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = listener.local_addr().unwrap().into();
     let folder = TempDir::new().unwrap();
-    let config = WorkerConfig {
+    let mut config = WorkerConfig {
         tmp_dir: folder.path().to_owned(),
-        token: Some(SecretString::from("fleet-token")),
+        tokens: Some(tokens("fleet-token")),
         ..WorkerConfig::default()
     };
+    adjust(&mut config);
     let runner = WaitingRunner::default();
     let running = mayfly_worker::run(config, listener, runner.clone(), CancellationToken::new());
     RealWorker {
@@ -65,10 +68,14 @@ async fn start() -> RealWorker {
     }
 }
 
+async fn start() -> RealWorker {
+    start_with(|_| {}).await
+}
+
 fn gateway_config(workers: &[&RealWorker]) -> GatewayConfig {
     GatewayConfig {
         git_workers: WorkerSource::Static(workers.iter().map(|worker| worker.url.clone()).collect()),
-        worker_token: Some(SecretString::from("fleet-token")),
+        worker_tokens: Some(tokens("fleet-token")),
         ..config(&[])
     }
 }
@@ -121,7 +128,7 @@ async fn a_busy_worker_refuses_a_large_job_and_another_one_takes_it() {
 async fn a_worker_with_another_token_is_not_given_the_job() {
     let worker = start().await;
     let gateway = TestGateway::start(GatewayConfig {
-        worker_token: Some(SecretString::from("another")),
+        worker_tokens: Some(tokens("another")),
         ..gateway_config(&[&worker])
     })
     .await;
@@ -131,5 +138,39 @@ async fn a_worker_with_another_token_is_not_given_the_job() {
             .as_str()
             .unwrap()
             .contains("WORKER_TOKEN")
+    );
+}
+
+#[tokio::test]
+async fn a_worker_at_an_https_address_is_asked_over_tls_and_by_a_certificate_that_is_trusted() {
+    let (ca, folder) = (TestCa::new(), TempDir::new().unwrap());
+    let (certificate, key) = ca.write_server_pem(folder.path());
+    let worker = start_with(|config| config.tls = Some(TlsFiles { certificate, key })).await;
+    let over_tls = |ca: Option<&TestCa>| GatewayConfig {
+        git_workers: format!("https://{}", worker.url.authority()).parse().unwrap(),
+        worker_ca_pem: ca.map(|ca| ca.pem().into_bytes()),
+        ..gateway_config(&[])
+    };
+    // Without its authority, and with another one: nothing is sent.
+    for config in [over_tls(None), over_tls(Some(&TestCa::new()))] {
+        let gateway = TestGateway::start(config).await;
+        let retrying = gateway.post(job("s")).await.until("retrying").await;
+        let message = retrying.json["message"].as_str().unwrap();
+        assert!(
+            message.contains("could not be reached") && message.contains("certificate"),
+            "{message}"
+        );
+    }
+    let gateway = TestGateway::start(over_tls(Some(&ca))).await;
+    let mut events = gateway.post(job("s")).await;
+    events.until("preparing").await;
+    worker.runner.go_on.notify_one();
+    assert_eq!(events.names().await, ["completed"]);
+    let (_, workers) = gateway.get("/workers").await;
+    let address = workers["workers"][0]["address"].as_str().unwrap();
+    assert!(address.starts_with("https://127.0.0.1:"), "{address}");
+    assert_eq!(
+        timeout(PATIENCE, worker.ended).await.unwrap().unwrap(),
+        Ended::JobDone
     );
 }

@@ -150,3 +150,34 @@ async fn a_faulty_worker_is_set_aside_and_a_good_one_is_used() {
     );
     assert!(good.seen().len() >= 3);
 }
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_cut_off_and_its_job_goes_on() {
+    // More than all buffers between the gateway and its client take together.
+    let large = format!(
+        r#""type":"progress","stage":"cloning","message":"{}""#,
+        "m".repeat(256 * 1024)
+    );
+    let parts: Vec<_> = (0..60)
+        .map(|_| event(&large))
+        .chain([Part::Wait, Part::Completed])
+        .collect();
+    let worker = StubWorker::start(vec![Act::Stream(parts)]).await;
+    let gateway = TestGateway::start(GatewayConfig {
+        write_timeout: Duration::from_millis(300),
+        job_log_max_bytes: 64 * 1024 * 1024,
+        ..config(&[&worker])
+    })
+    .await;
+    let unread = gateway.send(job("s")).await;
+    gateway
+        .wait_for("/status", |status| status["jobs"]["openStreams"] == 0)
+        .await;
+    let id = unread.headers()["x-job-id"].to_str().unwrap().to_owned();
+    assert_eq!(gateway.get(&format!("/jobs/{id}")).await.1["state"], "running");
+    worker.go_on();
+    gateway
+        .wait_for(&format!("/jobs/{id}"), |job| job["state"] == "completed")
+        .await;
+    drop(unread);
+}

@@ -22,4 +22,5 @@ pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 pub use policy::{HostPattern, HttpPolicy, InvalidHostPattern};
 pub use request::{Body, Request};
 pub use response::Response;
+pub use tls::client_config;
 pub use url::Url;

@@ -8,8 +8,10 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::client::BuildError;
 
-/// Makes the settings of every connection. HTTP/1.1 only: a response that is dropped then closes its connection, which is what cancel means.
-pub(crate) fn client_config(extra_ca_pem: Option<&[u8]>) -> Result<ClientConfig, BuildError> {
+/// Makes the TLS settings of every connection: the system's authorities, and those in this PEM text.
+///
+/// HTTP/1.1 only: a response that is dropped then closes its connection, which is what cancel means.
+pub fn client_config(extra_ca_pem: Option<&[u8]>) -> Result<ClientConfig, BuildError> {
     let mut roots = system_roots();
     if let Some(pem) = extra_ca_pem {
         add_extra(&mut roots, pem)?;

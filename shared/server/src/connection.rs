@@ -11,14 +11,19 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
+use tokio_io_timeout::TimeoutWriter;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 
 use crate::serve::ConnectionLimits;
+
+/// A socket whose writes fail where the client takes nothing for too long.
+type Socket = Pin<Box<TimeoutWriter<TcpStream>>>;
 
 const DISCARD_BYTES: usize = 16 * 1024;
 
@@ -39,6 +44,10 @@ pub(crate) enum ConnectionError {
     Http(#[from] hyper::Error),
     #[error("the socket failed")]
     Socket(#[from] io::Error),
+    #[error("TLS was not agreed on in time")]
+    LateHandshake,
+    #[error("TLS was not agreed on")]
+    Handshake(#[source] io::Error),
 }
 
 pub(crate) struct Connection {
@@ -68,15 +77,42 @@ impl Connection {
         }
     }
 
-    pub(crate) async fn run(self, socket: TcpStream) -> Result<(), ConnectionError> {
+    pub(crate) async fn run(
+        self,
+        socket: TcpStream,
+        tls: Option<TlsAcceptor>,
+    ) -> Result<(), ConnectionError> {
         socket.set_nodelay(true)?;
+        let mut socket = TimeoutWriter::new(socket);
+        socket.set_timeout(Some(self.limits.write_timeout));
+        let socket = Box::pin(socket);
+        match tls {
+            None => self.serve(socket).await,
+            // On the heap, so that plain connections do not pay for its size.
+            Some(tls) => Box::pin(self.serve_encrypted(socket, &tls)).await,
+        }
+    }
+
+    async fn serve_encrypted(&self, socket: Socket, tls: &TlsAcceptor) -> Result<(), ConnectionError> {
+        let accepted = timeout(self.limits.header_timeout, tls.accept(socket)).await;
+        let socket = accepted.map_err(|_| ConnectionError::LateHandshake)?;
+        self.serve(socket.map_err(ConnectionError::Handshake)?).await
+    }
+
+    async fn serve<S>(&self, socket: S) -> Result<(), ConnectionError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let socket = self.speak(socket).await?;
         self.linger(socket).await?;
         Ok(())
     }
 
     /// Answers requests until the connection is done, and gives the socket back.
-    async fn speak(&self, socket: TcpStream) -> Result<TcpStream, hyper::Error> {
+    async fn speak<S>(&self, socket: S) -> Result<S, hyper::Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let service = service_fn(|request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(self.delivered.clone());
@@ -103,7 +139,7 @@ impl Connection {
 
     /// Says that all is sent, and reads what the client still sends: a socket that is closed with unread data resets the connection, and
     /// the client may then lose the answer.
-    async fn linger(&self, mut socket: TcpStream) -> io::Result<()> {
+    async fn linger(&self, mut socket: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
         socket.shutdown().await?;
         let mut discarded = vec![0; DISCARD_BYTES];
         let drained = async { while socket.read(&mut discarded).await.is_ok_and(|bytes| bytes > 0) {} };

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::Connection;
+use crate::tls::Tls;
 
 /// The bounds of connections.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,8 @@ pub struct ConnectionLimits {
     pub connections: usize,
     /// How long the headers of a request may take to arrive; also how long a connection may be idle.
     pub header_timeout: Duration,
+    /// How long a client may take no byte of an answer that waits for it; then the connection is closed.
+    pub write_timeout: Duration,
     /// Bytes that one connection buffers, of a request's headers and of its answer.
     pub buffer_bytes: usize,
     /// The pause after a connection could not be accepted.
@@ -36,6 +39,7 @@ pub struct ConnectionLimits {
 pub struct Server {
     limits: ConnectionLimits,
     app: Router,
+    tls: Option<Tls>,
     places: Arc<Semaphore>,
     connections: TaskTracker,
     closing: CancellationToken,
@@ -43,9 +47,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server of these routes, which has accepted nothing yet.
-    pub fn new(limits: ConnectionLimits, app: Router) -> Self {
+    /// A server of these routes, which has accepted nothing yet. Without `tls` it speaks plain HTTP.
+    pub fn new(limits: ConnectionLimits, app: Router, tls: Option<Tls>) -> Self {
         Self {
+            tls,
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             limits,
             app,
@@ -57,6 +62,16 @@ impl Server {
 
     /// Accepts connections for as long as the future is polled. When it is dropped, so is the listener.
     pub async fn accept(&self, listener: TcpListener) -> Infallible {
+        match &self.tls {
+            None => self.accept_all(listener).await,
+            Some(tls) => tokio::select! {
+                never = self.accept_all(listener) => never,
+                never = tls.follow() => never,
+            },
+        }
+    }
+
+    async fn accept_all(&self, listener: TcpListener) -> Infallible {
         loop {
             let place = Arc::clone(&self.places).acquire_owned().await;
             let place = place.expect("the semaphore is never closed");
@@ -83,9 +98,13 @@ impl Server {
 
     fn serve(&self, socket: TcpStream, place: OwnedSemaphorePermit) {
         let connection = Connection::new(self.limits, self.app.clone(), self.closing.clone(), place);
+        let acceptor = self.tls.as_ref().map(Tls::acceptor);
         let giving_up = self.giving_up.clone();
         task::spawn(&self.connections, async move {
-            if let Some(Err(error)) = giving_up.run_until_cancelled(connection.run(socket)).await {
+            if let Some(Err(error)) = giving_up
+                .run_until_cancelled(connection.run(socket, acceptor))
+                .await
+            {
                 let error = &error as &(dyn std::error::Error + 'static);
                 tracing::debug!(error, "a connection ended early");
             }

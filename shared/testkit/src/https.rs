@@ -40,6 +40,20 @@ impl TestCa {
         file
     }
 
+    /// Writes a new certificate for `localhost` and `127.0.0.1` and its key into a folder, and gives both files.
+    pub fn write_server_pem(&self, folder: &Path) -> (PathBuf, PathBuf) {
+        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+        let params = CertificateParams::new(names).expect("names fit for a certificate");
+        let key = KeyPair::generate().expect("a key can be made");
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .expect("the authority can sign");
+        let files = (folder.join("server.pem"), folder.join("server.key"));
+        std::fs::write(&files.0, certificate.pem()).expect("the certificate can be written");
+        std::fs::write(&files.1, key.serialize_pem()).expect("the key can be written");
+        files
+    }
+
     /// A server that has a certificate for `localhost` and `127.0.0.1`, and offers HTTP 2 and 1.1.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         self.server_config_for(&["localhost", "127.0.0.1"])

@@ -3,15 +3,21 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mayfly_protocol::{SecretString, limits};
+use mayfly_protocol::limits;
+use mayfly_server::TlsFiles;
+use mayfly_server::bearer::FleetTokens;
 
 /// The settings of a one-job worker.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
     /// The folder in which a job's scratch folder is made.
     pub tmp_dir: PathBuf,
-    /// The token that every request but `GET /health` must carry; without one, no request needs any.
-    pub token: Option<SecretString>,
+    /// The tokens of which every request but `GET /health` must carry one; without any, no request needs one, and jobs are the default tenant's.
+    pub tokens: Option<FleetTokens>,
+    /// The certificate to speak TLS with; plain HTTP without.
+    pub tls: Option<TlsFiles>,
+    /// How often the files of the certificate are looked at for a change.
+    pub tls_look_interval: Duration,
     /// How long a job may take; then it ends as `deadline_exceeded`.
     pub job_timeout: Duration,
     /// How long a running job may go on once the process is asked to end; then it ends as `shutting_down`.
@@ -34,6 +40,8 @@ pub struct WorkerConfig {
     pub heartbeat: Duration,
     /// How long the headers of a request may take to arrive; also how long a connection may be idle.
     pub header_timeout: Duration,
+    /// How long a client may take no byte of an answer that waits for it; then its connection is closed.
+    pub write_timeout: Duration,
     /// How long the body of a request may take to arrive.
     pub body_timeout: Duration,
     /// Bytes of a request's body.
@@ -56,7 +64,9 @@ impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
             tmp_dir: PathBuf::from("/tmp"),
-            token: None,
+            tokens: None,
+            tls: None,
+            tls_look_interval: Duration::from_secs(1),
             job_timeout: Duration::from_secs(30 * 60),
             drain_grace: Duration::from_secs(30),
             cancel_grace: Duration::from_secs(10),
@@ -68,6 +78,7 @@ impl Default for WorkerConfig {
             linger: Duration::from_secs(1),
             heartbeat: Duration::from_secs(1),
             header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),
             max_body_bytes: limits::MAX_BODY_BYTES,
             max_open_bodies: 4,

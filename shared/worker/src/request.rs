@@ -7,7 +7,7 @@ use std::str::FromStr;
 use axum::body::Body;
 use http::{HeaderMap, Request};
 use mayfly_protocol::event::timestamp;
-use mayfly_protocol::{Job, JobId, JobKind, Refusal, TenantId, header};
+use mayfly_protocol::{ErrorCode, Job, JobId, JobKind, Refusal, TenantId, header};
 use mayfly_server::request::{BodyLimits, check_json, invalid_header, read_body, single_header};
 use time::OffsetDateTime;
 
@@ -42,9 +42,21 @@ pub(crate) async fn read(
     };
     check_json(&head.headers, limits)?;
     let order = Order::from_headers(&head.headers)?;
+    check_tenant(config, &order.tenant)?;
     let body = read_body(body, limits, |_| Ok(())).await?;
     let job = Job::parse(kind, &body)?;
     Ok(JobRequest { job, order })
+}
+
+/// A tenant is believed from whoever has the fleet's token, and from nobody else.
+fn check_tenant(config: &WorkerConfig, tenant: &TenantId) -> Result<(), Refusal> {
+    if config.tokens.is_some() || *tenant == TenantId::default() {
+        return Ok(());
+    }
+    let text = format!(
+        "this worker has no WORKER_TOKEN, and so believes nobody who speaks for the tenant `{tenant}`; set it at the worker and at the gateway"
+    );
+    Err(Refusal::new(ErrorCode::Forbidden, text).with_field(header::TENANT))
 }
 
 impl Order {

@@ -10,17 +10,14 @@ use axum::extract::{Path, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Request, StatusCode};
 use mayfly_protocol::event::timestamp;
-use mayfly_protocol::{
-    ErrorCode, ExposeSecret as _, JobId, JobKind, Refusal, SecretString, Source, Stage, header,
-};
+use mayfly_protocol::{ErrorCode, JobId, JobKind, Refusal, Source, Stage, header};
 use mayfly_server::Delivered;
 use mayfly_server::refuse::{json, response};
 use mayfly_sse::{HEARTBEAT, encode_event};
 use serde::Serialize;
-use subtle::ConstantTimeEq as _;
 use tokio::time::timeout;
 
 use crate::events::EventReader;
@@ -54,8 +51,8 @@ pub(crate) fn router(worker: &Arc<Worker>) -> Router {
 }
 
 async fn authorize(State(worker): State<Arc<Worker>>, request: Request<Body>, next: Next) -> Response {
-    let allowed = match &worker.config.token {
-        Some(token) => request.uri().path() == HEALTH || carries(request.headers(), token),
+    let allowed = match &worker.config.tokens {
+        Some(tokens) => request.uri().path() == HEALTH || tokens.are_carried_by(request.headers()),
         None => true,
     };
     if allowed {
@@ -65,23 +62,6 @@ async fn authorize(State(worker): State<Arc<Worker>>, request: Request<Body>, ne
         ErrorCode::Unauthorized,
         "this worker wants its token; send `authorization: Bearer` with the WORKER_TOKEN of the fleet",
     ))
-}
-
-/// Whether the request carries the token, once; compared in constant time.
-fn carries(headers: &HeaderMap, token: &SecretString) -> bool {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return false;
-    };
-    let Some((scheme, credential)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
-        return false;
-    };
-    let is_same: bool = credential
-        .trim()
-        .as_bytes()
-        .ct_eq(token.expose_secret().as_bytes())
-        .into();
-    scheme.eq_ignore_ascii_case("bearer") && is_same
 }
 
 /// Refuses while the slot is taken before the body is read, and once more when the claim fails.

@@ -1,11 +1,12 @@
 //! The life of a one-job process: listen, take one job or be asked to end, and return.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use mayfly_server::{ConnectionLimits, Server};
+use mayfly_server::{ConnectionLimits, Server, Tls, TlsError};
 use mayfly_telemetry::task;
 use mayfly_tmp_folder::Use;
 use tokio::net::TcpListener;
@@ -41,6 +42,17 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// Whoever reaches the port could take the worker.
+    #[error(
+        "the worker would listen on {0}, beyond this machine, and ask nobody for a token; set WORKER_TOKEN, or listen on 127.0.0.1"
+    )]
+    NoToken(SocketAddr),
+    /// The listener has no address.
+    #[error("the worker cannot tell where it listens")]
+    Listener(#[source] io::Error),
+    /// The certificate cannot be used.
+    #[error("TLS cannot be spoken with TLS_CERT_FILE and TLS_KEY_FILE")]
+    Tls(#[from] TlsError),
 }
 
 /// What the parts of a worker share.
@@ -64,9 +76,14 @@ pub async fn run<R: JobRunner>(
     runner: R,
     shutdown: CancellationToken,
 ) -> Result<Ended, RunError> {
+    check_exposure(&config, listener.local_addr().map_err(RunError::Listener)?)?;
     let _in_use = use_folder(&config.tmp_dir).await?;
     let sweeping = scratch::sweep(config.tmp_dir.clone());
     let sweeping = task::spawn(&TaskTracker::new(), sweeping);
+    let tls = match config.tls.clone() {
+        Some(files) => Some(Tls::load(files, config.tls_look_interval).await?),
+        None => None,
+    };
     let config = Arc::new(config);
     let worker = Arc::new(Worker {
         open_bodies: Semaphore::new(config.max_open_bodies),
@@ -77,7 +94,7 @@ pub async fn run<R: JobRunner>(
         jobs: TaskTracker::new(),
         started: Instant::now(),
     });
-    let server = Server::new(connection_limits(&config), routes::router(&worker));
+    let server = Server::new(connection_limits(&config), routes::router(&worker), tls);
     let ended = tokio::select! {
         biased;
         ended = worker.ended() => ended,
@@ -90,10 +107,19 @@ pub async fn run<R: JobRunner>(
     Ok(ended)
 }
 
+/// Without a token nobody but this machine's users may reach the worker.
+fn check_exposure(config: &WorkerConfig, address: SocketAddr) -> Result<(), RunError> {
+    match config.tokens {
+        None if !address.ip().to_canonical().is_loopback() => Err(RunError::NoToken(address)),
+        _ => Ok(()),
+    }
+}
+
 fn connection_limits(config: &WorkerConfig) -> ConnectionLimits {
     ConnectionLimits {
         connections: config.max_connections,
         header_timeout: config.header_timeout,
+        write_timeout: config.write_timeout,
         buffer_bytes: config.connection_buffer_bytes,
         accept_pause: config.accept_pause,
         linger: config.linger,

@@ -48,6 +48,10 @@ impl WorkerProcess {
             .envs(config.env.iter().map(|(name, value)| (name, value)))
             .env("TMP_DIR", scratch)
             .env("WORKER_TOKEN", config.worker_token.expose_secret())
+            // What the operator means for another role.
+            .env_remove("WORKER_TOKEN_FILE")
+            .env_remove("TLS_CERT_FILE")
+            .env_remove("TLS_KEY_FILE")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

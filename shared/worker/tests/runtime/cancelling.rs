@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use mayfly_protocol::{ErrorCode, EventBody, Failure, SecretString, Stage};
+use mayfly_protocol::{ErrorCode, EventBody, Failure, Stage};
 use mayfly_worker::Ended;
 use reqwest::Response;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Fixture, Scripted, eventually, refusal, transcript};
+use crate::harness::{Fixture, Scripted, eventually, refusal, tokens, transcript};
 
 /// A runner that works until it is cancelled, and then says how it stopped.
 fn obedient() -> Scripted {
@@ -109,7 +109,7 @@ async fn a_job_that_is_not_here_is_not_found() {
 #[tokio::test]
 async fn cancelling_wants_the_token() {
     let fixture = Fixture::start_with(obedient(), |config| {
-        config.token = Some(SecretString::from("fleet-token"));
+        config.tokens = Some(tokens("fleet-token"));
     })
     .await;
     let job = fixture.post(crate::harness::CLONE, crate::harness::CLONE_BODY);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use mayfly_protocol::{Event, Failure, Job, JobKind, Refusal, Source};
+use mayfly_protocol::{Event, Failure, Job, JobKind, Refusal, SecretString, Source};
+use mayfly_server::bearer::FleetTokens;
 use mayfly_sse::{Decoded, Decoder};
 use mayfly_telemetry::task;
 use mayfly_worker::{Ended, JobContext, JobRunner, OutcomeStore, RunError, WorkerConfig, run};
@@ -75,6 +76,11 @@ impl JobRunner for Scripted {
     async fn run(&self, job: Job, context: JobContext) -> Result<Value, Failure> {
         (self.0)(job, context).await
     }
+}
+
+/// The tokens of a fleet, as its setting lists them.
+pub(crate) fn tokens(list: &str) -> FleetTokens {
+    FleetTokens::parse(&SecretString::from(list)).unwrap()
 }
 
 /// A worker under test.

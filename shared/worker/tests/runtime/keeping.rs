@@ -8,7 +8,7 @@ use mayfly_worker::{Ended, JobContext, OutcomeNotKept, OutcomeStore};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{CLONE, CLONE_BODY, Fixture, Scripted, eventually, transcript};
+use crate::harness::{CLONE, CLONE_BODY, Fixture, Scripted, eventually, tokens, transcript};
 
 /// Keeps outcomes once its gate fires.
 #[derive(Default)]
@@ -45,8 +45,12 @@ async fn work(
 #[tokio::test]
 async fn the_outcome_is_kept_first_and_is_what_the_client_reads() {
     let kept = Arc::new(Kept::default());
-    let fixture = Fixture::start(Scripted::new(work).keeping(kept.clone())).await;
+    let fixture = Fixture::start_with(Scripted::new(work).keeping(kept.clone()), |config| {
+        config.tokens = Some(tokens("fleet-token"));
+    })
+    .await;
     let request = fixture.post(CLONE, CLONE_BODY).header("x-tenant-id", "acme");
+    let request = request.bearer_auth("fleet-token");
     let request = request
         .header("x-job-events-before", "2")
         .header("x-job-attempt", "3");
@@ -56,7 +60,11 @@ async fn the_outcome_is_kept_first_and_is_what_the_client_reads() {
         !kept.outcomes.lock().unwrap().is_empty()
     })
     .await;
-    assert_eq!(fixture.get_json("/status").await["state"], "busy");
+    let status = fixture.get("/status").bearer_auth("fleet-token").send().await;
+    assert_eq!(
+        status.unwrap().json::<serde_json::Value>().await.unwrap()["state"],
+        "busy"
+    );
     // Neither the end nor anything else is on its way beyond the two stages.
     let mut sent = Vec::new();
     while sent.windows(5).filter(|it| it == b"\ndata").count() < 2 {

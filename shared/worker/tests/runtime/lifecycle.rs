@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{
-    CLONE, CLONE_BODY, Fixture, PATIENCE, Scripted, eventually, read_to_end, refusal, transcript,
+    CLONE, CLONE_BODY, Fixture, PATIENCE, Scripted, eventually, read_to_end, refusal, tokens, transcript,
 };
 
 #[tokio::test]
@@ -72,14 +72,15 @@ async fn what_the_gateway_says_reaches_the_job() {
             "at": timestamp::format(context.accepted_at), "session": job.session_id(),
         }))
     });
-    let fixture = Fixture::start(runner).await;
+    let fixture = Fixture::start_with(runner, |config| config.tokens = Some(tokens("fleet-token"))).await;
     let job_id = "01890000-0000-7000-8000-000000000000";
     let request = fixture
         .post(CLONE, CLONE_BODY)
         .header("x-job-id", job_id)
         .header("x-job-attempt", "3")
         .header("x-job-accepted-at", "2026-01-02T05:04:05.678+02:00")
-        .header("x-tenant-id", "acme");
+        .header("x-tenant-id", "acme")
+        .bearer_auth("fleet-token");
     let response = request.send().await.unwrap();
     assert_eq!(response.headers()["x-job-id"], job_id);
     let events = transcript(response).await;

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use futures::stream;
-use mayfly_protocol::SecretString;
-use mayfly_worker::Ended;
+use mayfly_worker::{Ended, RunError, WorkerConfig, run};
 use reqwest::{Body, Method, RequestBuilder};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-use crate::harness::{CLONE, CLONE_BODY, Fixture, Scripted, eventually, read_to_end, refusal, transcript};
+use crate::harness::{
+    CLONE, CLONE_BODY, Fixture, Scripted, eventually, read_to_end, refusal, tokens, transcript,
+};
 
 const SHORT: Duration = Duration::from_millis(100);
 const FIFTY_MB: usize = 50 * 1000 * 1000;
@@ -202,8 +205,8 @@ async fn unknown_paths_and_wrong_methods_are_refused_in_json() {
 
 #[tokio::test]
 async fn with_a_token_only_health_is_open() {
-    let token = || SecretString::from("s3cret");
-    let fixture = Fixture::start_with(Scripted::quick(), |config| config.token = Some(token())).await;
+    let fixture =
+        Fixture::start_with(Scripted::quick(), |config| config.tokens = Some(tokens("s3cret"))).await;
     assert_eq!(fixture.get_json("/health").await, json!({"status": "ok"}));
     for path in ["/status", "/nowhere"] {
         assert_eq!(code(fixture.get(path)).await, "unauthorized", "{path}");
@@ -240,6 +243,70 @@ async fn with_a_token_only_health_is_open() {
         .unwrap();
     transcript(response).await;
     assert_eq!(fixture.ended().await, Ended::JobDone);
+}
+
+#[tokio::test]
+async fn while_tokens_change_both_are_taken() {
+    for token in ["old", "new"] {
+        let fixture = Fixture::start_with(Scripted::quick(), |config| {
+            config.tokens = Some(tokens("old,new"));
+        })
+        .await;
+        let wrong = fixture.post(CLONE, CLONE_BODY).bearer_auth("old,new");
+        assert_eq!(code(wrong).await, "unauthorized");
+        let right = fixture.post(CLONE, CLONE_BODY).bearer_auth(token);
+        transcript(right.send().await.unwrap()).await;
+        assert_eq!(fixture.ended().await, Ended::JobDone);
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_is_believed_from_nobody_without_a_token() {
+    let fixture = Fixture::start(Scripted::quick()).await;
+    let request = fixture.post(CLONE, CLONE_BODY).header("x-tenant-id", "acme");
+    assert_eq!(code(request).await, "forbidden");
+    let own = fixture.post(CLONE, CLONE_BODY).header("x-tenant-id", "default");
+    transcript(own.send().await.unwrap()).await;
+    assert_eq!(fixture.ended().await, Ended::JobDone);
+}
+
+#[tokio::test]
+async fn without_a_token_a_worker_listens_on_this_machine_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = || WorkerConfig {
+        tmp_dir: folder.path().to_owned(),
+        ..WorkerConfig::default()
+    };
+    let listener = async || TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let refused = run(
+        config(),
+        listener().await,
+        Scripted::quick(),
+        CancellationToken::new(),
+    )
+    .await;
+    assert!(matches!(refused, Err(RunError::NoToken(_))), "{refused:?}");
+    let drained = CancellationToken::new();
+    drained.cancel();
+    let with_token = WorkerConfig {
+        tokens: Some(tokens("fleet-token")),
+        ..config()
+    };
+    let ended = run(with_token, listener().await, Scripted::quick(), drained).await;
+    assert_eq!(ended.unwrap(), Ended::Drained);
+}
+
+/// Bytes of a body that say something else than the body is.
+#[tokio::test]
+async fn compressed_bodies_are_refused_whatever_they_hold() {
+    let fixture = Fixture::start(Scripted::quick()).await;
+    for encoding in ["gzip", "br", "zstd", "deflate", "identity, gzip"] {
+        let request = fixture
+            .post(CLONE, CLONE_BODY)
+            .header("content-encoding", encoding);
+        assert_eq!(code(request).await, "unsupported_media_type", "{encoding}");
+    }
+    takes_a_job(fixture).await;
 }
 
 const CHUNKED: &str = "POST /clone-repository HTTP/1.1\r\nhost: w\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";

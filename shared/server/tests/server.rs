@@ -1,0 +1,280 @@
+//! The server over real sockets: bad senders, bad readers, and TLS with a certificate that changes.
+
+#![expect(clippy::unwrap_used, reason = "a test panics where its preparation fails")]
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Extension;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use futures::stream;
+use mayfly_server::{ConnectionLimits, Delivered, Server, Tls, TlsFiles};
+use mayfly_telemetry::task;
+use mayfly_testkit::https::TestCa;
+use mayfly_testkit::wait::within;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const CHUNK_BYTES: usize = 16 * 1024;
+const GOOD: &str = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+
+fn limits() -> ConnectionLimits {
+    ConnectionLimits {
+        connections: 4,
+        header_timeout: Duration::from_secs(1),
+        write_timeout: Duration::from_millis(300),
+        buffer_bytes: 16 * 1024,
+        accept_pause: Duration::from_millis(10),
+        linger: Duration::from_millis(300),
+        close_grace: Duration::from_secs(1),
+    }
+}
+
+/// What the route without an end saw of its reader.
+#[derive(Clone, Default)]
+struct Flood {
+    chunks: Arc<AtomicUsize>,
+    ended: CancellationToken,
+}
+
+fn app(flood: &Flood) -> Router {
+    let without_end = |Extension(flood): Extension<Flood>, Extension(delivered): Extension<Delivered>| async move {
+        let ended = flood.ended.clone();
+        task::spawn(&TaskTracker::new(), async move {
+            delivered.token().cancelled().await;
+            ended.cancel();
+        });
+        let chunks = stream::repeat_with(move || {
+            flood.chunks.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>(Bytes::from(vec![b'x'; CHUNK_BYTES]))
+        });
+        Body::from_stream(chunks)
+    };
+    Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route(
+            "/length",
+            post(|body: Bytes| async move { body.len().to_string() }),
+        )
+        .route("/flood", get(without_end))
+        .layer(Extension(flood.clone()))
+}
+
+async fn serve(flood: &Flood, tls: Option<Tls>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::new(limits(), app(flood), tls);
+    task::spawn(&TaskTracker::new(), async move { server.accept(listener).await });
+    address
+}
+
+/// Sends these bytes, and reads to the end of the connection.
+async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    // The server may answer and close before it has read everything.
+    let _cut_short = socket.write_all(bytes).await;
+    rest_of(&mut socket).await
+}
+
+async fn rest_of(socket: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut answer = Vec::new();
+    let _reset = within("the end of the connection", socket.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+async fn is_well(address: SocketAddr) {
+    let answer = raw(address, GOOD.as_bytes()).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn heads_that_are_slow_too_long_too_many_or_rubbish_end_their_connection_alone() {
+    let address = serve(&Flood::default(), None).await;
+    let long_name = format!("GET / HTTP/1.1\r\n{}: x\r\n\r\n", "a".repeat(100_000));
+    let long_value = format!("GET / HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "a".repeat(100_000));
+    let long_path = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(100_000));
+    let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(2000));
+    for (bytes, status) in [
+        ("", ""),
+        ("GET / HT", ""),
+        ("GET / HTTP/1.1\r\nhost: x\r\nslow", ""),
+        (&long_name, "HTTP/1.1 431 "),
+        (&long_value, "HTTP/1.1 431 "),
+        (&long_path, "HTTP/1.1 4"),
+        (&many, "HTTP/1.1 431 "),
+        ("\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n", "HTTP/1.1 400 "),
+        ("GET / HTTP/1.1\r\nhost: x\r\na: b\rc\r\n\r\n", "HTTP/1.1 400 "),
+    ] {
+        let answer = raw(address, bytes.as_bytes()).await;
+        let shown: String = bytes.chars().take(40).collect();
+        match status {
+            "" => assert_eq!(answer, "", "{shown}"),
+            _ => assert!(answer.starts_with(status), "{shown}: {answer}"),
+        }
+        assert!(!answer.contains("hello"), "{shown}: {answer}");
+    }
+    is_well(address).await;
+}
+
+#[tokio::test]
+async fn rubbish_behind_a_good_request_is_refused_and_the_good_one_answered() {
+    let address = serve(&Flood::default(), None).await;
+    let answer = raw(
+        address,
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n\x00\xff nonsense\r\n\r\n",
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(answer.matches("hello").count(), 1, "{answer}");
+    assert!(!answer[20..].contains("HTTP/1.1 200 "), "{answer}");
+    // Two good ones in one go are two requests, in their order.
+    let both = format!("POST /length HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc{GOOD}");
+    let answer = raw(address, both.as_bytes()).await;
+    let (first, second) = (answer.find("\r\n\r\n3").unwrap(), answer.find("hello").unwrap());
+    assert!(first < second, "{answer}");
+    is_well(address).await;
+}
+
+#[tokio::test]
+async fn a_half_closed_connection_gives_its_place_back() {
+    let address = serve(&Flood::default(), None).await;
+    // More than there are places: each must be given back.
+    for bytes in [
+        "",
+        "GET / HT",
+        "POST /length HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc",
+        GOOD,
+    ]
+    .repeat(3)
+    {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(bytes.as_bytes()).await.unwrap();
+        socket.shutdown().await.unwrap();
+        let answer = rest_of(&mut socket).await;
+        assert!(
+            !answer.contains("HTTP/1.1 200 ") || bytes == GOOD,
+            "{bytes}: {answer}"
+        );
+    }
+    is_well(address).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_never_reads_costs_little_is_given_up_and_harms_nobody() {
+    let flood = Flood::default();
+    let address = serve(&flood, None).await;
+    let mut stalled = TcpStream::connect(address).await.unwrap();
+    stalled
+        .write_all(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    is_well(address).await;
+    within("the end of the stalled answer", flood.ended.cancelled()).await;
+    // What the kernel took is not the server's: that is a few megabytes on both sides together.
+    let produced = flood.chunks.load(Ordering::Relaxed) * CHUNK_BYTES;
+    assert!(
+        produced < 32 * 1024 * 1024,
+        "{produced} bytes were made for a reader that reads none"
+    );
+    drop(stalled);
+}
+
+fn trusting(ca: &TestCa) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+/// One request over TLS: the server's certificate, and the answer.
+async fn ask_over_tls(address: SocketAddr, ca: &TestCa) -> io::Result<(Vec<u8>, String)> {
+    let socket = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut socket = trusting(ca).connect(name, socket).await?;
+    let certificates = socket.get_ref().1.peer_certificates().unwrap();
+    let certificate = certificates[0].as_ref().to_vec();
+    write(&mut socket, GOOD).await?;
+    Ok((certificate, rest_of(&mut socket).await))
+}
+
+async fn write(socket: &mut (impl AsyncWrite + Unpin), text: &str) -> io::Result<()> {
+    socket.write_all(text.as_bytes()).await?;
+    socket.flush().await
+}
+
+async fn load(files: &TlsFiles) -> Tls {
+    Tls::load(files.clone(), Duration::from_millis(20)).await.unwrap()
+}
+
+#[tokio::test]
+async fn tls_is_spoken_and_a_new_certificate_is_taken_while_it_runs() {
+    let (ca, folder) = (TestCa::new(), tempfile::tempdir().unwrap());
+    let (certificate, key) = ca.write_server_pem(folder.path());
+    let files = TlsFiles { certificate, key };
+    let address = serve(&Flood::default(), Some(load(&files).await)).await;
+    let (first, answer) = ask_over_tls(address, &ca).await.unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello"),
+        "{answer}"
+    );
+
+    // Who trusts another authority, speaks no TLS, or says nothing, is not served, and harms nobody.
+    assert!(ask_over_tls(address, &TestCa::new()).await.is_err());
+    assert!(!raw(address, GOOD.as_bytes()).await.contains("hello"));
+    assert_eq!(raw(address, b"").await, "");
+
+    ca.write_server_pem(folder.path());
+    let renewed = async {
+        loop {
+            let (now, answer) = ask_over_tls(address, &ca).await.unwrap();
+            assert!(answer.ends_with("hello"), "{answer}");
+            if now != first {
+                return;
+            }
+        }
+    };
+    within("the new certificate", renewed).await;
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_named() {
+    let (ca, folder) = (TestCa::new(), tempfile::tempdir().unwrap());
+    let (certificate, key) = ca.write_server_pem(folder.path());
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let (_, foreign) = ca.write_server_pem(other.path());
+    for (certificate, key, text) in [
+        (folder.path().join("absent"), key.clone(), "cannot be read"),
+        (empty.clone(), key.clone(), "no certificate"),
+        (certificate.clone(), empty, "no private key"),
+        (certificate, foreign, "cannot be used together"),
+    ] {
+        let refused = Tls::load(TlsFiles { certificate, key }, Duration::from_secs(1)).await;
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains(text), "{error}");
+    }
+}
