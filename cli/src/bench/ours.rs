@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::figures::{Job, Sample};
 use super::place::Place;
+use super::process::Group;
 use super::{measure, process};
 use crate::client::Client;
 
@@ -77,15 +78,13 @@ impl<'a> Ours<'a> {
     }
 
     async fn work(&self, kind: JobKind, body: &Value, figures: &Path, log: &Path) -> anyhow::Result<()> {
-        let mut worker = self.start_worker(figures, log)?;
-        // The worker ends with this, whatever becomes of the job.
-        let lifeline = worker.stdin.take();
+        let (mut worker, group) = self.start_worker(figures, log)?;
         let (address, mut worker) =
             task::blocking(move || anyhow::Ok((address(&mut worker)?, worker))).await?;
         let client = Client::new(format!("http://{address}"))?;
         let outcome = client.run(kind, body, |_| {}).await?;
         let ended = task::blocking(move || worker.wait()).await?;
-        drop(lifeline);
+        group.ended();
         if let Err(failure) = outcome.result {
             bail!(
                 "{} failed with `{}`: {}",
@@ -98,23 +97,23 @@ impl<'a> Ours<'a> {
         Ok(())
     }
 
-    fn start_worker(&self, figures: &Path, log: &Path) -> anyhow::Result<Child> {
+    fn start_worker(&self, figures: &Path, log: &Path) -> anyhow::Result<(Child, Group)> {
         let mut command = measure::measured(figures, true)?;
         for name in NOT_INHERITED {
             command.env_remove(name);
         }
         command
             .arg(measure::own_program()?)
-            .args(["git-worker", "--port", "0", "--announce", "--exit-with-parent"])
+            .args(["git-worker", "--port", "0", "--announce"])
             .args(["--allow-private-git-hosts", "--log-format", "json"])
             .arg("--tmp-dir")
             .arg(self.folder.join("tmp"))
             .envs(self.place.storage.environment(&self.storage))
             .env("RUST_LOG", "info")
-            .stdin(Stdio::piped())
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(log)?);
-        command.spawn().context("a worker could not be started")
+        process::start(&mut command)
     }
 
     pub(crate) async fn remove(self) -> anyhow::Result<()> {

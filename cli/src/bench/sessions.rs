@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use mayfly_storage::StorageUrl;
+use tokio_util::task::TaskTracker;
 
 use super::figures::{Figures, Side};
 use super::made::Size;
@@ -13,6 +14,7 @@ use super::place::{Origin, Place, Storage};
 use super::report::{Measured, Report};
 use super::run;
 use crate::args::StorageArgs;
+use crate::signal;
 
 /// What is measured, and how often.
 #[derive(Debug, Args)]
@@ -108,7 +110,11 @@ pub(crate) async fn command(args: SessionsArgs) -> anyhow::Result<()> {
         None => StorageUrl::directory(&folder.path().canonicalize()?)?,
     };
     let storage = Storage::below(&url, args.storage.clone())?;
-    let measured = Box::pin(measure(&args, folder.path(), &storage)).await;
+    let signals = TaskTracker::new();
+    let stop = signal::shutdown_token(&signals)?;
+    let measuring = Box::pin(measure(&args, folder.path(), &storage));
+    let measured = stop.run_until_cancelled(measuring).await;
+    let measured = measured.unwrap_or_else(|| Err(anyhow::anyhow!("stopped by a signal; nothing is kept")));
     let removed = storage.remove(None).await;
     let report = Report::new(storage.kind(), args.runs.get(), args.files.get(), measured?);
     report.print()?;

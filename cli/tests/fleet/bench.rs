@@ -1,8 +1,10 @@
 //! The benches, on a repository that is as small as they make.
 
 use mayfly_testkit::moto::Moto;
-use mayfly_testkit::process::Launch;
+use mayfly_testkit::process::{Launch, descendants_of, is_alive};
 use mayfly_testkit::sse::http_client;
+use mayfly_testkit::wait::eventually;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::rig::Rig;
@@ -118,6 +120,37 @@ async fn growth_is_told_from_the_smallest_repository() {
         tables.contains("| clone of an unknown repository | mayfly | 2MB |"),
         "{tables}"
     );
+    let left = std::fs::read_dir(rig.folder.path().join("storage")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bench_that_is_stopped_leaves_nothing() {
+    let rig = Rig::new();
+    let url = format!("file://{}", rig.folder.path().join("storage").display());
+    let origin = [
+        "--make-repository",
+        "20MB",
+        "--against",
+        "tar",
+        "--storage-url",
+        &url,
+    ];
+    let mut running = sessions(&rig, &origin).start();
+    running.line_on_stderr("mayfly job=clone of an unknown").await;
+    let started = descendants_of(running.id());
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.ended().await.code(), Some(1));
+    assert!(
+        running.stderr().contains("stopped by a signal"),
+        "{}",
+        running.stderr()
+    );
+    eventually("all processes are gone", || {
+        !started.iter().any(|&pid| is_alive(pid))
+    })
+    .await;
+    assert!(rig.left_in_tmp().is_empty(), "{:?}", rig.left_in_tmp());
     let left = std::fs::read_dir(rig.folder.path().join("storage")).unwrap();
     assert_eq!(left.count(), 0);
 }
