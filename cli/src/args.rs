@@ -191,6 +191,9 @@ pub(crate) struct GitArgs {
     /// Bytes that such a clone may bring.
     #[arg(long, env = "FULL_CLONE_MAX_BYTES", default_value = "2147483648")]
     pub(crate) full_clone_max_bytes: u64,
+    /// Bytes of files that the repository's ignore rules exclude which a session keeps in its worktree; 0 leaves all of them out.
+    #[arg(long, env = "KEEP_IGNORED_BYTES", default_value = "0")]
+    pub(crate) keep_ignored_bytes: u64,
     /// Name of the committer, and of the author where a job names none.
     #[arg(long, env = "COMMIT_NAME", default_value = "Mayfly")]
     pub(crate) commit_name: String,
@@ -336,6 +339,7 @@ impl GitArgs {
             ("MAX_OBJECT_BYTES", self.max_object_bytes.to_string()),
             ("FULL_CLONE_MAX_OBJECTS", self.full_clone_max_objects.to_string()),
             ("FULL_CLONE_MAX_BYTES", self.full_clone_max_bytes.to_string()),
+            ("KEEP_IGNORED_BYTES", self.keep_ignored_bytes.to_string()),
             ("COMMIT_NAME", self.commit_name.clone()),
             ("COMMIT_EMAIL", self.commit_email.clone()),
             ("LLM_PROVIDER", provider.to_owned()),

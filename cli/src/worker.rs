@@ -95,6 +95,7 @@ fn make_git_worker(args: &GitArgs, storage: Arc<dyn ObjectStore>) -> anyhow::Res
     limits.transfer.max_object_bytes = args.max_object_bytes;
     limits.full_clone.max_objects = args.full_clone_max_objects;
     limits.full_clone.max_bytes = args.full_clone_max_bytes;
+    limits.keep_ignored_bytes = args.keep_ignored_bytes;
     let identity = Identity {
         name: args.commit_name.clone(),
         email: args.commit_email.clone(),

@@ -54,6 +54,8 @@ pub struct GitLimits {
     pub max_diff_blobs: usize,
     /// Bytes of a file that a patch may change.
     pub max_patched_file_bytes: u64,
+    /// Bytes of files that the repository's ignore rules exclude which a session keeps in its worktree; they are never committed.
+    pub keep_ignored_bytes: u64,
     /// How long a cancelled job may ask the remote what became of its push.
     pub settle_timeout: Duration,
 }
@@ -69,6 +71,7 @@ impl Default for GitLimits {
             diff: DiffBudget::default(),
             max_diff_blobs: 500,
             max_patched_file_bytes: 64 * 1024 * 1024,
+            keep_ignored_bytes: 0,
             settle_timeout: Duration::from_secs(1),
         }
     }

@@ -6,6 +6,7 @@
 mod config;
 mod failure;
 mod gate;
+mod ignored;
 mod job;
 mod message;
 mod outcomes;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use mayfly_git::diff::TreeChange;
 use mayfly_git::pack::PackFiles;
 use mayfly_git::pack_reader::Found;
 use mayfly_git::scratch::{HistoryWalk, Scratch, ScratchError, WalkStep};
@@ -186,6 +187,32 @@ impl Workspace {
     /// Brings a tree of the session's own, and all trees below it, here.
     pub(crate) async fn require_tree(&self, manifest: &Manifest, tree: TreeId) -> Result<(), JobError> {
         self.bring_tree(manifest, tree, OWN).await
+    }
+
+    /// The tree of a commit, which is read by range where no small pack holds it.
+    pub(crate) async fn commit_tree(
+        &self,
+        manifest: &Manifest,
+        commit: CommitId,
+    ) -> Result<TreeId, JobError> {
+        self.require(manifest, vec![commit], OWN).await?;
+        self.with(move |scratch| scratch.commit_tree(&commit)).await
+    }
+
+    /// The paths that differ between two trees; trees that are not here are read by range, and only those that differ.
+    pub(crate) async fn changes(
+        &self,
+        manifest: &Manifest,
+        (old, new): (TreeId, TreeId),
+        max: usize,
+    ) -> Result<Vec<TreeChange>, JobError> {
+        loop {
+            let found = self.with(move |scratch| Ok::<_, JobError>(scratch.changes(Some(&old), &new, max)));
+            match found.await? {
+                Err(ScratchError::Missing { id }) => self.require(manifest, vec![id], OWN).await?,
+                found => return found.map_err(JobError::from),
+            }
+        }
     }
 
     /// Sees that every file of a tree that has just been received is there: here, or in one of the packs. The `complete` trees are

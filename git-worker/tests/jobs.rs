@@ -13,6 +13,7 @@ mod jobs {
     mod damage;
     mod depth;
     mod hostile;
+    mod ignored;
     mod known;
     mod naming;
     mod once;

@@ -2,7 +2,7 @@
 
 use mayfly_git::apply::Applied;
 use mayfly_protocol::request::{ApplyChanges, Changes};
-use mayfly_protocol::{JobKind, Stage};
+use mayfly_protocol::{JobKind, Stage, TreeId};
 use mayfly_session::Manifest;
 use mayfly_worker::JobContext;
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{done_before, load_existing};
 use crate::GitWorker;
 use crate::failure::JobError;
+use crate::ignored::{self, Saved};
 use crate::workspace::Workspace;
 
 pub(crate) async fn run(
@@ -30,7 +31,11 @@ pub(crate) async fn run(
 
     events.stage(Stage::ApplyingChanges, "Applying changes...");
     let applied = apply(worker, &workspace, &manifest, job.changes).await?;
-    manifest.worktree = applied.tree;
+    let saved = keep_within_limit(worker, &workspace, &manifest, applied.tree).await?;
+    if let Some(words) = saved.words() {
+        events.stage(Stage::ApplyingChanges, words);
+    }
+    manifest.worktree = saved.worktree;
 
     events.stage(Stage::Uploading, "Uploading to storage...");
     workspace.upload_new_objects(&mut manifest).await?;
@@ -40,16 +45,35 @@ pub(crate) async fn run(
         None,
         context.accepted_at,
     );
-    let data = json!({
+    let mut data = json!({
         "sessionId": manifest.session_id,
         "generation": manifest.generation,
         "filesChanged": applied.files_changed,
         "worktree": manifest.worktree,
     });
+    if let Some(ignored) = saved.told() {
+        data["ignored"] = ignored;
+    }
     manifest.answer(data.clone());
     worker.gate.enter()?;
     sessions.save(Some(&session), manifest).await?;
     Ok(data)
+}
+
+/// Takes out what the ignore rules exclude and the session does not keep.
+async fn keep_within_limit(
+    worker: &GitWorker,
+    workspace: &Workspace,
+    manifest: &Manifest,
+    worktree: TreeId,
+) -> Result<Saved, JobError> {
+    let limits = &worker.config.limits;
+    let base = match manifest.head {
+        None => TreeId::EMPTY_TREE,
+        Some(head) => workspace.commit_tree(manifest, head).await?,
+    };
+    let found = ignored::find(workspace, manifest, (base, worktree), limits.diff.max_changes).await?;
+    ignored::save(workspace, manifest, (found, worktree), limits.keep_ignored_bytes).await
 }
 
 async fn apply(

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{done_before, remote, require_same_repository};
 use crate::GitWorker;
 use crate::failure::JobError;
+use crate::ignored::{self, Ignored};
 use crate::receive::{Commit, Received, Tip, Wanted, in_units, receive};
 use crate::workspace::Workspace;
 
@@ -230,7 +231,8 @@ async fn pull(
         }
         Tip::Other(commit) => commit.clone(),
     };
-    let (base, standing) = compare(&workspace, &session.manifest, &manifest, &tip, moves).await?;
+    let before = (&session.manifest, &manifest);
+    let (base, standing, ignored) = compare(worker, &workspace, before, &tip, moves).await?;
     match decide(standing) {
         Ok(Step::Stay) => manifest.branch = received.branch.clone(),
         Ok(Step::Advance) => {
@@ -239,8 +241,9 @@ async fn pull(
             workspace.upload_new_objects(&mut manifest).await?;
         }
         Ok(Step::Move) => {
-            manifest.worktree = tip.tree;
+            manifest.worktree = ignored.carry(&workspace, manifest.worktree, tip.tree).await?;
             stand_at(&mut manifest, &received.branch, &tip);
+            workspace.upload_new_objects(&mut manifest).await?;
         }
         Err(code) => return Err(refused(code, &manifest, &received.branch)),
     }
@@ -248,35 +251,35 @@ async fn pull(
     Ok((manifest, received))
 }
 
-/// Compares the session with what was received; gives the tree of its head too.
+/// Compares the session with what was received; gives the tree of its head and its ignored files too.
 async fn compare(
+    worker: &GitWorker,
     workspace: &Workspace,
-    before: &Manifest,
-    manifest: &Manifest,
+    (before, manifest): (&Manifest, &Manifest),
     tip: &Commit,
     moves: bool,
-) -> Result<(TreeId, Standing), JobError> {
+) -> Result<(TreeId, Standing, Ignored), JobError> {
+    let max_changes = worker.config.limits.diff.max_changes;
     let Some(head) = manifest.head else {
-        return Ok((
-            TreeId::EMPTY_TREE,
-            Standing {
-                fast_forward: true,
-                ..Standing::default()
-            },
-        ));
+        let standing = Standing {
+            fast_forward: true,
+            ..Standing::default()
+        };
+        return Ok((TreeId::EMPTY_TREE, standing, Ignored::none(manifest.worktree)));
     };
     let base = workspace.require_trees(before, head).await?;
+    let ignored = ignored::find(workspace, manifest, (base, manifest.worktree), max_changes).await?;
     let unpushed = manifest.has_unpushed_head();
     // Only where it decides something: it may have to read history out of the storage.
     let fast_forward = !moves && !unpushed && workspace.is_ancestor(manifest, head, tip.id).await?;
     let standing = Standing {
         tip_is_upstream: manifest.upstream == Some(tip.id),
         unpushed,
-        dirty: manifest.worktree != base,
+        dirty: ignored.committable != base,
         moves,
         fast_forward,
     };
-    Ok((base, standing))
+    Ok((base, standing, ignored))
 }
 
 async fn merge(

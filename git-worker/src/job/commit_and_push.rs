@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{done_before, load_existing, or_conflict, remote};
 use crate::GitWorker;
 use crate::failure::JobError;
+use crate::ignored::{self, Ignored};
 use crate::message::change_summary;
 use crate::publish::{self, Publication};
 use crate::workspace::Workspace;
@@ -34,32 +35,32 @@ pub(crate) async fn run(
     let workspace = Workspace::open(worker, &sessions, &manifest, context).await?;
     events.stage(Stage::Analyzing, "Analyzing changes...");
     let from = remote(&manifest.repo_url, job.access_token.as_ref());
-    let has_changes = manifest.worktree != head_tree(&workspace, &manifest).await?;
+    let mut content = content_of(worker, &workspace, &manifest).await?;
+    let has_changes = content.tree() != content.base;
     let pushes = job.push && (has_changes || manifest.has_unpushed_head());
-    let connection = if pushes {
-        Some(publish::connect(worker, &from, context).await?)
-    } else {
-        None
+    let connection = match pushes {
+        true => Some(publish::connect(worker, &from, context).await?),
+        false => None,
     };
     let resumed = connection
         .as_ref()
         .and_then(|it| publish::settle(&mut manifest, it.refs(), &context.job_id));
 
-    let base = head_tree(&workspace, &manifest).await?;
-    let summary = summarise(worker, &workspace, &manifest, base).await?;
-    let made = if manifest.worktree == base {
+    if (manifest.head, manifest.worktree) != (session.manifest.head, session.manifest.worktree) {
+        content = content_of(worker, &workspace, &manifest).await?;
+    }
+    content.tell(context);
+    let summary = summarise(worker, &workspace, &manifest, &content).await?;
+    let made = if content.tree() == content.base {
         None
     } else {
         events.stage(
             Stage::ChangesDetected,
             format!("{} files changed", summary.files_changed),
         );
-        let task = Task {
-            worker,
-            job: &job,
-            context,
-        };
-        Some(make_commit(task, &workspace, &mut manifest, &summary, resumed).await?)
+        let task = Task::of(worker, &job, context);
+        let what = (content.tree(), &summary);
+        Some(make_commit(task, &workspace, &mut manifest, what, resumed).await?)
     };
     let mut fenced = session;
     let pushed = connection.is_some() && manifest.head.is_some();
@@ -81,15 +82,51 @@ pub(crate) async fn run(
         job.user_id.clone(),
         context.accepted_at,
     );
-    let data = completed(&manifest, made.as_ref(), &summary, pushed);
+    let data = completed(&manifest, made.as_ref(), (&content, &summary), pushed);
     manifest.answer(data.clone());
     worker.gate.enter()?;
     sessions.save(Some(&fenced), manifest).await?;
     Ok(data)
 }
 
-fn completed(manifest: &Manifest, made: Option<&Made>, summary: &DiffSummary, pushed: bool) -> Value {
-    json!({
+/// What there is to commit.
+struct Content {
+    /// The tree of the head.
+    base: TreeId,
+    ignored: Ignored,
+}
+
+impl Content {
+    /// The tree of the commit: the worktree without what is ignored.
+    fn tree(&self) -> TreeId {
+        self.ignored.committable
+    }
+
+    fn tell(&self, context: &JobContext) {
+        if let Some(words) = self.ignored.words() {
+            context.events.stage(Stage::Analyzing, words);
+        }
+    }
+}
+
+async fn content_of(
+    worker: &GitWorker,
+    workspace: &Workspace,
+    manifest: &Manifest,
+) -> Result<Content, JobError> {
+    let base = head_tree(workspace, manifest).await?;
+    let max_changes = worker.config.limits.diff.max_changes;
+    let ignored = ignored::find(workspace, manifest, (base, manifest.worktree), max_changes).await?;
+    Ok(Content { base, ignored })
+}
+
+fn completed(
+    manifest: &Manifest,
+    made: Option<&Made>,
+    (content, summary): (&Content, &DiffSummary),
+    pushed: bool,
+) -> Value {
+    let mut data = json!({
         "sessionId": manifest.session_id,
         "generation": manifest.generation,
         "branch": manifest.branch,
@@ -101,7 +138,11 @@ fn completed(manifest: &Manifest, made: Option<&Made>, summary: &DiffSummary, pu
         "insertions": summary.insertions,
         "deletions": summary.deletions,
         "pushed": pushed,
-    })
+    });
+    if let Some(ignored) = content.ignored.told() {
+        data["ignored"] = ignored;
+    }
+    data
 }
 
 async fn head_tree(workspace: &Workspace, manifest: &Manifest) -> Result<TreeId, JobError> {
@@ -111,14 +152,15 @@ async fn head_tree(workspace: &Workspace, manifest: &Manifest) -> Result<TreeId,
     }
 }
 
-/// Compares the worktree with the head; the old sides of changed files are read one by one, within bounds.
+/// Compares what is to be committed with the head; the old sides of changed files are read one by one, within bounds.
 async fn summarise(
     worker: &GitWorker,
     workspace: &Workspace,
     manifest: &Manifest,
-    base: TreeId,
+    content: &Content,
 ) -> Result<DiffSummary, JobError> {
-    let (limits, worktree) = (worker.config.limits.clone(), manifest.worktree);
+    let (base, worktree) = (content.base, content.tree());
+    let limits = worker.config.limits.clone();
     let max_files = limits.diff.max_changes;
     let changes: Vec<TreeChange> = workspace
         .with(move |scratch| scratch.changes(Some(&base), &worktree, max_files))
@@ -140,6 +182,12 @@ struct Task<'a> {
     context: &'a JobContext,
 }
 
+impl<'a> Task<'a> {
+    fn of(worker: &'a GitWorker, job: &'a CommitAndPush, context: &'a JobContext) -> Self {
+        Self { worker, job, context }
+    }
+}
+
 /// A commit that was made.
 struct Made {
     message: String,
@@ -151,13 +199,13 @@ async fn make_commit(
     task: Task<'_>,
     workspace: &Workspace,
     manifest: &mut Manifest,
-    summary: &DiffSummary,
+    (tree, summary): (TreeId, &DiffSummary),
     resumed: Option<Intent>,
 ) -> Result<Made, JobError> {
     let events = &task.context.events;
     events.stage(Stage::GeneratingMessage, "Generating commit message...");
     if let Some(intent) = resumed
-        && let Some(made) = take_up(workspace, manifest, &intent).await?
+        && let Some(made) = take_up(workspace, manifest, tree, &intent).await?
     {
         events.stage(
             Stage::Committing,
@@ -170,7 +218,7 @@ async fn make_commit(
         None => write_message(task, summary).await,
     };
     events.stage(Stage::Committing, "Creating commit...");
-    let (tree, parents) = (manifest.worktree, manifest.head.into_iter().collect::<Vec<_>>());
+    let parents = manifest.head.into_iter().collect::<Vec<_>>();
     let (author, committer) = signatures(task);
     let text = message.clone();
     let commit = workspace
@@ -181,17 +229,18 @@ async fn make_commit(
     Ok(Made { message, chosen_by })
 }
 
-/// Takes up the commit of an earlier attempt at this job, if it is a commit of this very worktree.
+/// Takes up the commit of an earlier attempt at this job, if it is a commit of this very tree.
 async fn take_up(
     workspace: &Workspace,
     manifest: &mut Manifest,
+    tree: TreeId,
     intent: &Intent,
 ) -> Result<Option<Made>, JobError> {
     let commit = intent.commit;
     let info = workspace
         .with(move |scratch| scratch.commit_info(&commit))
         .await?;
-    if info.tree != manifest.worktree {
+    if info.tree != tree {
         return Ok(None);
     }
     for entry in &intent.packs {

@@ -13,6 +13,7 @@ use super::clone_repository::{Draft, clone_into_new, stand_at, stand_still};
 use super::{done_before, or_conflict, remote, require_same_repository};
 use crate::GitWorker;
 use crate::failure::JobError;
+use crate::ignored::{self, Ignored};
 use crate::publish::{self, Publication};
 use crate::receive::{Tip, Wanted, receive};
 use crate::workspace::Workspace;
@@ -167,9 +168,12 @@ async fn move_to_base(
     context: &JobContext,
 ) -> Result<(), JobError> {
     let workspace = Workspace::open(worker, sessions, manifest, context).await?;
+    let mut ignored = Ignored::none(manifest.worktree);
     if let Some(head) = manifest.head {
         let own_tree = workspace.require_trees(manifest, head).await?;
-        if manifest.worktree != own_tree || manifest.has_unpushed_head() {
+        let max_changes = worker.config.limits.diff.max_changes;
+        ignored = ignored::find(&workspace, manifest, (own_tree, manifest.worktree), max_changes).await?;
+        if ignored.committable != own_tree || manifest.has_unpushed_head() {
             return Err(JobError::new(
                 ErrorCode::WorktreeDirty,
                 format!(
@@ -187,8 +191,9 @@ async fn move_to_base(
     let received = receive(worker, &workspace, sessions, manifest, (from, wanted), stage).await?;
     match &received.tip {
         Tip::Other(commit) => {
+            manifest.worktree = ignored.carry(&workspace, manifest.worktree, commit.tree).await?;
             stand_at(manifest, &received.branch, commit);
-            manifest.worktree = commit.tree;
+            workspace.upload_new_objects(manifest).await?;
             sessions.remember(manifest, commit.tree).await;
         }
         Tip::Head => stand_still(manifest, &received.branch),

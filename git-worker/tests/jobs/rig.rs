@@ -161,6 +161,11 @@ impl Rig {
             .map(|session| session.manifest)
     }
 
+    /// Where everything is stored.
+    pub(super) fn storage_folder(&self) -> &Path {
+        self.storage_folder.path()
+    }
+
     /// No file is left in the scratch folder, and no token is in an event or in the storage.
     fn has_no_trace(&self, tmp: &Path, ran: &Ran) {
         let left: Vec<_> = std::fs::read_dir(tmp)

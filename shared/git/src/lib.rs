@@ -19,6 +19,7 @@ pub mod pack_reader;
 pub mod push;
 pub mod refs;
 pub mod remote;
+pub mod rules;
 pub mod scratch;
 pub mod tree;
 pub mod tree_check;

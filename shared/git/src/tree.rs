@@ -158,7 +158,7 @@ pub(crate) fn to_bytes(mut entries: Vec<(BString, TreeEntry)>) -> Vec<u8> {
 }
 
 /// A path for messages: control characters and bytes that are not UTF-8 are escaped, and the middle of a long one is left out.
-pub(crate) fn shown(path: &[u8]) -> String {
+pub fn shown(path: &[u8]) -> String {
     const MAX_CHARS: usize = 200;
     let text: String = path.as_bstr().chars().flat_map(show_char).collect();
     let count = text.chars().count();

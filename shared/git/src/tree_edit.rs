@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use bstr::{BString, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 use mayfly_protocol::TreeId;
 
 use crate::object::ObjectKind;
@@ -110,6 +110,21 @@ impl<'a> TreeEditor<'a> {
             Some(id) => Ok(id),
             None => self.scratch.write(ObjectKind::Tree, b""),
         }
+    }
+}
+
+impl Scratch {
+    /// The tree without these paths, and without the folders in which nothing else is.
+    pub fn without<'a>(
+        &self,
+        tree: &TreeId,
+        paths: impl IntoIterator<Item = &'a BStr>,
+    ) -> Result<TreeId, ScratchError> {
+        let mut editor = TreeEditor::open(self, tree)?;
+        for path in paths {
+            editor.remove(path)?;
+        }
+        editor.finish()
     }
 }
 

@@ -60,6 +60,29 @@ impl Scratch {
         write_files(builder, into).map(Some)
     }
 
+    /// Forgets what this job made and the tree does not hold: it is no part of [`Self::write_new_pack`].
+    pub fn keep_only(&self, tree: &TreeId) -> Result<(), ScratchError> {
+        let new: HashSet<ObjectId> = self.made.borrow().new.iter().copied().collect();
+        let mut kept = HashSet::new();
+        let mut open: Vec<_> = new.get(tree).copied().into_iter().collect();
+        while let Some(id) = open.pop() {
+            kept.insert(id);
+            self.each_entry(&id, |entry| {
+                // What an object of before holds is stored with it.
+                if new.contains(&entry.id) && !kept.contains(&entry.id) {
+                    if entry.is_folder() {
+                        open.push(entry.id);
+                    } else {
+                        kept.insert(entry.id);
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        self.made.borrow_mut().new.retain(|id| kept.contains(id));
+        Ok(())
+    }
+
     /// Packs these objects, each of which must be here, into one self-contained pack.
     pub fn pack_objects(&self, ids: &[ObjectId]) -> Result<Vec<u8>, ScratchError> {
         let mut builder = self.builder()?;

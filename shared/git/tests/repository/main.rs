@@ -23,4 +23,6 @@ mod patches;
 #[cfg(test)]
 mod patches_damaged;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod support;
