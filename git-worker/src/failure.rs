@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use mayfly_git::apply::ApplyError;
-use mayfly_git::fetch::FetchError;
+use mayfly_git::fetch::{FetchError, SinkError};
 use mayfly_git::push::PushError;
 use mayfly_git::scratch::{MergeError, ScratchError};
 use mayfly_git::tree_check::TreeCheckError;
@@ -87,6 +87,13 @@ pub(crate) fn not_a_git_job() -> JobError {
 
 impl From<FetchError> for JobError {
     fn from(error: FetchError) -> Self {
+        let error = match error {
+            FetchError::Copy(SinkError(cause)) => match cause.downcast::<SaveError>() {
+                Ok(cause) => return (*cause).into(),
+                Err(other) => FetchError::Copy(SinkError(other)),
+            },
+            other => other,
+        };
         let mut failure = Self::caused(error.code(), &error);
         failure.failure.retry_after = error.retry_after();
         failure

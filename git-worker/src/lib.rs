@@ -16,6 +16,7 @@ mod repair;
 mod workspace;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mayfly_git::remote::Credential;
 use mayfly_http::GuardedClient;
@@ -24,6 +25,7 @@ use mayfly_protocol::{ErrorCode, Failure, Job, JobKind, SecretString, Source};
 use mayfly_session::SessionStore;
 use mayfly_storage::ObjectStore;
 use mayfly_worker::{JobContext, JobRunner, OutcomeStore};
+use tokio::time::timeout;
 
 use failure::JobError;
 use gate::Gate;
@@ -31,6 +33,9 @@ use outcomes::Outcomes;
 use repair::Asked;
 
 pub use config::{FullCloneLimits, GitLimits, GitWorkerConfig, Identity};
+
+/// How long a failed job waits for the removal of what it uploaded in vain; what is not removed then is left to the sweep.
+const CLEAN_UP_GRACE: Duration = Duration::from_secs(1);
 
 /// Does the four git jobs.
 #[derive(Debug, Clone)]
@@ -123,6 +128,9 @@ impl JobRunner for GitWorker {
         };
         let work = worker.carry_out(job, &context);
         let outcome = worker.gate.unless_cancelled(&context.cancel, work).await;
+        if outcome.is_err() && timeout(CLEAN_UP_GRACE, self.storage.settle()).await.is_err() {
+            tracing::warn!("an upload that was given up is not yet removed; the sweep will find it");
+        }
         outcome.map_err(|error| {
             let mut failure = error.into_failure();
             if let Some(credential) = credential {

@@ -1,4 +1,7 @@
-//! Bringing a branch of the remote into a session: fetch what is new, check it, and upload it.
+//! Bringing a branch of the remote into a session: fetch what is new and upload it while it arrives, then check it.
+//!
+//! The upload becomes an object when the check is passed; a failed or cancelled fetch discards it. The pack is in the job's scratch folder as well
+//! until the job ends: deltas are resolved from there, and what the check reads is read there.
 
 mod fetching;
 
@@ -14,7 +17,7 @@ use mayfly_worker::{JobContext, ProgressSink};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::workspace::Workspace;
-use fetching::{Fetching, is_new};
+use fetching::{Arrived, Fetching, is_new};
 
 /// What is wanted of the remote.
 #[derive(Debug, Clone, Default)]
@@ -66,18 +69,19 @@ pub(crate) async fn receive(
 ) -> Result<Received, JobError> {
     let fetch = Fetching {
         worker,
+        sessions,
         remote,
         progress: report(context.events.clone(), stage, remote.credential.clone()),
         context,
     };
     let folder = workspace.subfolder("fetch").await?;
     let known = known_besides(sessions, manifest, &wanted).await;
-    let (fetched, known) = fetch.branch(manifest, &wanted, known, &folder).await?;
+    let (arrived, known) = fetch.branch(manifest, &wanted, known, &folder).await?;
+    let Arrived { fetched, incoming } = arrived;
     let site = (worker, workspace, sessions);
     let tip = find_tip(site, manifest, &fetched, known.as_ref()).await?;
     if let Some(pack) = &fetched.pack {
-        let entry = sessions.upload_pack(manifest, pack, PackKind::Base).await?;
-        manifest.add_pack(entry);
+        manifest.add_pack(incoming.complete(pack).await?);
     }
     note_remote(manifest, &fetched);
     let mut received = Received {
@@ -87,11 +91,11 @@ pub(crate) async fn receive(
         received_bytes: fetched.received_bytes,
     };
     if let Some(deeper) = fetch.deeper(manifest, &wanted, &received.branch, &folder).await? {
-        received.objects += deeper.pack.as_ref().map_or(0, |pack| pack.objects);
-        received.received_bytes += deeper.received_bytes;
-        if let Some(pack) = &deeper.pack {
-            let entry = sessions.upload_pack(manifest, pack, PackKind::Base).await?;
-            manifest.add_pack(entry);
+        let Arrived { fetched, incoming } = deeper;
+        received.objects += fetched.pack.as_ref().map_or(0, |pack| pack.objects);
+        received.received_bytes += fetched.received_bytes;
+        if let Some(pack) = &fetched.pack {
+            manifest.add_pack(incoming.complete(pack).await?);
         }
     }
     Ok(received)

@@ -5,7 +5,7 @@
 
 use std::num::NonZeroU32;
 
-use mayfly_git::fetch::{self, FetchRequest, Fetched};
+use mayfly_git::fetch::{self, Destination, FetchRequest, Fetched};
 use mayfly_git::remote::Remote;
 use mayfly_protocol::{CommitId, ErrorCode, ObjectId, RepoUrl, SecretString, SessionId, TreeId};
 use mayfly_session::{Manifest, PackEntry, PackKind, SessionStore};
@@ -179,7 +179,11 @@ impl Repair<'_> {
         let progress = report(self.context.events.clone(), stage, self.from.credential.clone());
         let (client, limits) = (&self.worker.client, &self.worker.config.limits.transfer);
         let cancel = &self.context.cancel;
-        Ok(fetch::fetch(client, &self.from, &request, &folder, limits, progress, cancel).await?)
+        let into = Destination {
+            folder: &folder,
+            copy: None,
+        };
+        Ok(fetch::fetch(client, &self.from, &request, into, limits, progress, cancel).await?)
     }
 
     /// Sees that everything that the session needs is in these packs, and writes its trees pack anew.

@@ -14,6 +14,7 @@ mod jobs {
     mod depth;
     mod hostile;
     mod ignored;
+    mod incoming;
     mod known;
     mod naming;
     mod once;

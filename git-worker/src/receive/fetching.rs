@@ -7,11 +7,11 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
-use mayfly_git::fetch::{self, FetchError, FetchProgress, FetchRequest, Fetched, WHOLE_HISTORY};
+use mayfly_git::fetch::{self, Destination, FetchError, FetchProgress, FetchRequest, Fetched, WHOLE_HISTORY};
 use mayfly_git::remote::{Remote, TransferLimits};
 use mayfly_protocol::BranchName;
 use mayfly_protocol::request::History;
-use mayfly_session::{KnownRepository, Manifest};
+use mayfly_session::{IncomingPack, KnownRepository, Manifest, SessionStore};
 use mayfly_worker::JobContext;
 use serde_json::json;
 
@@ -25,9 +25,16 @@ const SHALLOW_DEPTH: NonZeroU32 = NonZeroU32::MIN;
 /// Fetches from one remote for one job.
 pub(super) struct Fetching<'a> {
     pub(super) worker: &'a GitWorker,
+    pub(super) sessions: &'a SessionStore,
     pub(super) remote: &'a Remote,
     pub(super) progress: Arc<dyn Fn(FetchProgress) + Send + Sync>,
     pub(super) context: &'a JobContext,
+}
+
+/// What a fetch brought, and the copy of its pack that is on its way to the storage.
+pub(super) struct Arrived {
+    pub(super) fetched: Fetched,
+    pub(super) incoming: IncomingPack,
 }
 
 /// Whether nothing has been fetched into the session yet.
@@ -43,10 +50,11 @@ impl Fetching<'_> {
         wanted: &Wanted,
         known: Option<KnownRepository>,
         into: &Path,
-    ) -> Result<(Fetched, Option<KnownRepository>), JobError> {
+    ) -> Result<(Arrived, Option<KnownRepository>), JobError> {
         let limits = &self.worker.config.limits.transfer;
         let mut request = request(manifest, wanted, known.as_ref());
         let is_new = is_new(manifest);
+        let (incoming, instead) = (self.incoming(manifest)?, self.incoming(manifest)?);
         let mut decide = |depth: Option<NonZeroU32>, reason: String| {
             manifest.fetched.depth = depth.map(NonZeroU32::get);
             manifest.fetched.reason = reason;
@@ -63,10 +71,11 @@ impl Fetching<'_> {
             }
             // A commit can only be found on its branch where its history is there.
             History::Chosen if is_new && wanted.commit.is_none() => {
-                let error = match self.fetch(&request, into, &self.within_full_clone()).await {
-                    Ok(fetched) => {
+                let within = self.within_full_clone();
+                let error = match self.fetch(&request, into, &within, incoming).await {
+                    Ok(arrived) => {
                         decide(None, self.fits());
-                        return Ok((fetched, known));
+                        return Ok((arrived, known));
                     }
                     Err(error) => error,
                 };
@@ -75,11 +84,11 @@ impl Fetching<'_> {
                 decide(Some(SHALLOW_DEPTH), reason);
                 request.depth = Some(SHALLOW_DEPTH);
                 request.have.clear();
-                return Ok((self.fetch(&request, into, limits).await?, None));
+                return Ok((self.fetch(&request, into, limits, instead).await?, None));
             }
             History::Chosen | History::Depth(_) | History::Whole => {}
         }
-        Ok((self.fetch(&request, into, limits).await?, known))
+        Ok((self.fetch(&request, into, limits, incoming).await?, known))
     }
 
     /// Brings a shallow session the history down to the depth that is asked for, if that is deeper than what it has.
@@ -91,7 +100,7 @@ impl Fetching<'_> {
         wanted: &Wanted,
         branch: &BranchName,
         into: &Path,
-    ) -> Result<Option<Fetched>, JobError> {
+    ) -> Result<Option<Arrived>, JobError> {
         let History::Depth(depth) = wanted.history else {
             return Ok(None);
         };
@@ -106,7 +115,9 @@ impl Fetching<'_> {
             shallow: manifest.shallow.clone(),
         };
         let limits = &self.worker.config.limits.transfer;
-        let fetched = self.fetch(&request, into, limits).await?;
+        let incoming = self.incoming(manifest)?;
+        let arrived = self.fetch(&request, into, limits, incoming).await?;
+        let fetched = &arrived.fetched;
         let is_deeper = manifest
             .shallow
             .iter()
@@ -117,7 +128,7 @@ impl Fetching<'_> {
         manifest.shallow.clone_from(&fetched.shallow);
         manifest.fetched.depth = (!fetched.shallow.is_empty()).then_some(depth.get());
         "the caller's `depth`".clone_into(&mut manifest.fetched.reason);
-        Ok(Some(fetched))
+        Ok(Some(arrived))
     }
 
     async fn fetch(
@@ -125,18 +136,21 @@ impl Fetching<'_> {
         request: &FetchRequest,
         into: &Path,
         limits: &TransferLimits,
-    ) -> Result<Fetched, FetchError> {
+        mut incoming: IncomingPack,
+    ) -> Result<Arrived, FetchError> {
         let (client, progress) = (&self.worker.client, Arc::clone(&self.progress));
-        fetch::fetch(
-            client,
-            self.remote,
-            request,
-            into,
-            limits,
-            progress,
-            &self.context.cancel,
-        )
-        .await
+        let into = Destination {
+            folder: into,
+            copy: Some(&mut incoming),
+        };
+        let cancel = &self.context.cancel;
+        let fetched = fetch::fetch(client, self.remote, request, into, limits, progress, cancel).await?;
+        Ok(Arrived { fetched, incoming })
+    }
+
+    /// A place for the pack of one fetch; nothing is there until bytes come, and what came is discarded with a transfer that is left.
+    fn incoming(&self, manifest: &Manifest) -> Result<IncomingPack, JobError> {
+        Ok(self.sessions.incoming_pack(manifest)?)
     }
 
     fn within_full_clone(&self) -> TransferLimits {

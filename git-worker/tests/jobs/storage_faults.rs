@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::rig::{Ran, Rig};
 
-const CALLS: [(Operation, Fault); 7] = [
+const CALLS: [(Operation, Fault); 11] = [
     (Operation::Get, Fault::Unavailable),
     (Operation::GetRange, Fault::Unavailable),
     (Operation::Download, Fault::Unavailable),
@@ -18,6 +18,10 @@ const CALLS: [(Operation, Fault); 7] = [
     (Operation::Put, Fault::Unavailable),
     (Operation::Put, Fault::AnswerLost),
     (Operation::Put, Fault::Conflict),
+    (Operation::Upload, Fault::Unavailable),
+    (Operation::UploadWrite, Fault::Unavailable),
+    (Operation::UploadComplete, Fault::Unavailable),
+    (Operation::UploadComplete, Fault::AnswerLost),
 ];
 
 /// What a job may change of a session.

@@ -27,6 +27,7 @@ mod input;
 mod progress;
 mod receive;
 mod request;
+mod sink;
 
 use answer::ShallowUpdate;
 use goal::Goal;
@@ -34,6 +35,7 @@ use progress::Reporter;
 
 pub use error::FetchError;
 pub use progress::FetchProgress;
+pub use sink::{PackSink, SinkError};
 
 /// The depth that means all of the history, also beyond a boundary.
 ///
@@ -55,6 +57,14 @@ pub struct FetchRequest {
     pub shallow: Vec<CommitId>,
 }
 
+/// Where the pack goes.
+pub struct Destination<'a> {
+    /// The folder that gets `pack-<hash>.pack` and `pack-<hash>.idx`: deltas are resolved from there.
+    pub folder: &'a Path,
+    /// What gets a copy of the pack while it arrives.
+    pub copy: Option<&'a mut dyn PackSink>,
+}
+
 /// What a fetch brought.
 #[derive(Debug, Clone)]
 pub struct Fetched {
@@ -72,14 +82,14 @@ pub struct Fetched {
     pub received_bytes: u64,
 }
 
-/// Fetches one branch into the folder `into`, which gets `pack-<hash>.pack` and `pack-<hash>.idx`; on any failure it gets nothing.
+/// Fetches one branch; on any failure the folder gets nothing.
 ///
 /// `progress` is called a few times a second at most.
 pub async fn fetch(
     client: &GuardedClient,
     remote: &Remote,
     request: &FetchRequest,
-    into: &Path,
+    into: Destination<'_>,
     limits: &TransferLimits,
     progress: Arc<dyn Fn(FetchProgress) + Send + Sync>,
     cancel: &CancellationToken,

@@ -7,11 +7,13 @@ mod setup;
 
 use std::time::Duration;
 
-use mayfly_git::fetch::FetchProgress;
+use bytes::Bytes;
+use mayfly_git::fetch::{FetchError, FetchProgress, PackSink, SinkError};
 use mayfly_git::remote::TransferLimits;
 use mayfly_protocol::ErrorCode;
 use mayfly_testkit::git_host::{Fault, GitHost, On};
 use mayfly_testkit::repo::TestRepo;
+use mayfly_testkit::wait;
 use setup::{Run, client_with, files};
 
 /// A host whose pack takes some megabytes.
@@ -166,6 +168,54 @@ async fn cancel_ends_a_fetch_in_the_middle_of_its_pack() {
     };
     let (error, ()) = tokio::join!(run.failure(), some_arrived);
     assert_eq!(error.code(), ErrorCode::Cancelled, "{error:?}");
+}
+
+/// Takes so many pieces, and then fails, or never answers.
+struct Stubborn {
+    pieces: usize,
+    fails: bool,
+}
+
+#[async_trait::async_trait]
+impl PackSink for Stubborn {
+    async fn write(&mut self, _bytes: Bytes) -> Result<(), SinkError> {
+        match self.pieces.checked_sub(1) {
+            Some(left) => self.pieces = left,
+            None if self.fails => return Err(SinkError("full".into())),
+            None => std::future::pending().await,
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_fails_ends_the_fetch() {
+    let host = noisy_host();
+    let run = Run::of(&host, "r");
+    let mut copy = Stubborn {
+        pieces: 3,
+        fails: true,
+    };
+    let error = run.fetch_with(Some(&mut copy)).await.unwrap_err();
+    assert!(matches!(error, FetchError::Copy(_)), "{error:?}");
+    assert_eq!(files(run.into.path()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_copy_that_takes_no_more_holds_the_fetch_until_it_is_cancelled() {
+    let host = noisy_host();
+    let run = Run::of(&host, "r");
+    let mut copy = Stubborn {
+        pieces: 3,
+        fails: false,
+    };
+    let some_arrived = async {
+        wait::eventually("some of it arrived", || !run.progress.lock().unwrap().is_empty()).await;
+        run.cancel.cancel();
+    };
+    let (fetched, ()) = tokio::join!(run.fetch_with(Some(&mut copy)), some_arrived);
+    assert_eq!(fetched.unwrap_err().code(), ErrorCode::Cancelled);
+    assert_eq!(files(run.into.path()), Vec::<String>::new());
 }
 
 #[tokio::test]

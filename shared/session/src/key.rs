@@ -33,22 +33,37 @@ pub(crate) fn session_packs(tenant: &TenantId, session: &SessionId) -> String {
 }
 
 /// The two objects of a pack: its data and its index.
+#[derive(Debug)]
 pub(crate) struct PackKeys {
     pub(crate) pack: Key,
     pub(crate) index: Key,
 }
 
-/// `…/repositories/<repository>/packs/<hash>.pack` for what came from the remote, `…/sessions/<session>/packs/…` for what a job made.
+/// `…/repositories/<repository>/packs/<name>.pack` for what came from the remote, `…/sessions/<session>/packs/…` for what a job made; the name
+/// is the pack's checksum where it was given no other.
 pub(crate) fn pack(
     tenant: &TenantId,
     manifest: &Manifest,
     entry: &PackEntry,
 ) -> Result<PackKeys, InvalidKey> {
-    let owner = match entry.scope {
+    match &entry.name {
+        Some(name) => named_pack(tenant, manifest, entry.scope, name),
+        None => named_pack(tenant, manifest, entry.scope, &entry.hash),
+    }
+}
+
+/// The keys of a pack of this name.
+pub(crate) fn named_pack(
+    tenant: &TenantId,
+    manifest: &Manifest,
+    scope: PackScope,
+    name: &dyn std::fmt::Display,
+) -> Result<PackKeys, InvalidKey> {
+    let owner = match scope {
         PackScope::Repository => format!("repositories/{}", repository_key(&manifest.repo_url)),
         PackScope::Session => format!("sessions/{}", manifest.session_id),
     };
-    let stem = format!("tenants/{tenant}/{owner}/packs/{}", entry.hash);
+    let stem = format!("tenants/{tenant}/{owner}/packs/{name}");
     Ok(PackKeys {
         pack: format!("{stem}.pack").parse()?,
         index: format!("{stem}.idx").parse()?,

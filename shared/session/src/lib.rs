@@ -7,10 +7,12 @@
 //! session holds.
 
 mod delete;
+mod incoming;
 mod key;
 mod list;
 mod manifest;
 mod outcome;
+mod pack_name;
 mod packed;
 mod packs;
 mod repository;
@@ -18,9 +20,11 @@ mod store;
 pub mod view;
 
 pub use delete::{DeleteError, Deleted};
+pub use incoming::IncomingPack;
 pub use list::{ListError, SessionPage};
 pub use manifest::{Fetched, HistoryEntry, Intent, JobResult, Manifest, PackEntry, PackKind, PackScope};
 pub use outcome::{OutcomeArchive, OutcomeError};
+pub use pack_name::{InvalidPackName, PackName};
 pub use packed::PackedObjects;
 pub use repository::{KnownRepository, KnownTip};
 pub use store::{LoadError, SaveError, Session, SessionStore};

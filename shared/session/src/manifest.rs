@@ -8,6 +8,8 @@ use mayfly_protocol::{
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::pack_name::PackName;
+
 /// The version of the format that this build writes, and the only one that it reads.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 /// The jobs that a manifest remembers; older ones are dropped.
@@ -76,6 +78,9 @@ pub struct Fetched {
 pub struct PackEntry {
     /// The checksum at the end of the pack: 40 hexadecimal digits.
     pub hash: ObjectId,
+    /// Its name in storage, where that is not its checksum: a pack that goes up while it arrives has its place before its checksum is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<PackName>,
     /// What the pack is for.
     pub kind: PackKind,
     /// Whose it is.
@@ -281,6 +286,7 @@ mod tests {
         manifest.refs.insert("refs/heads/main".into(), commit);
         manifest.add_pack(PackEntry {
             hash: ObjectId::from_bytes([9; 20]),
+            name: None,
             kind: PackKind::Base,
             scope: PackScope::Repository,
             objects: 3,

@@ -4,13 +4,32 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use mayfly_git::pack::PackFiles;
-use mayfly_protocol::ObjectId;
+use mayfly_protocol::{ObjectId, SessionId};
 use mayfly_storage::{Key, Precondition, StorageError};
 use sha1::{Digest, Sha1};
 
 use crate::key::{self, PackKeys};
 use crate::manifest::{Manifest, PackEntry, PackKind, PackScope};
 use crate::store::{LoadError, SaveError, SessionStore};
+
+/// How a manifest lists a pack that lies under its checksum.
+pub(crate) fn entry(session: &SessionId, files: &PackFiles, kind: PackKind) -> Result<PackEntry, SaveError> {
+    Ok(PackEntry {
+        hash: files.hash.parse().map_err(|source| SaveError::PackName {
+            session: session.clone(),
+            source,
+        })?,
+        name: None,
+        kind,
+        scope: match kind {
+            PackKind::Job => PackScope::Session,
+            PackKind::Base | PackKind::Trees => PackScope::Repository,
+        },
+        objects: files.objects,
+        pack_bytes: files.pack_bytes,
+        index_bytes: files.index_bytes,
+    })
+}
 
 impl SessionStore {
     /// Uploads a pack and its index, and says how the manifest is to list it. A pack that is there already is left as it is:
@@ -42,21 +61,7 @@ impl SessionStore {
         precondition: Precondition,
     ) -> Result<PackEntry, SaveError> {
         let session = || manifest.session_id.clone();
-        let entry = PackEntry {
-            hash: files.hash.parse().map_err(|source| SaveError::PackName {
-                session: session(),
-                source,
-            })?,
-            kind,
-            scope: if kind == PackKind::Job {
-                PackScope::Session
-            } else {
-                PackScope::Repository
-            },
-            objects: files.objects,
-            pack_bytes: files.pack_bytes,
-            index_bytes: files.index_bytes,
-        };
+        let entry = entry(&manifest.session_id, files, kind)?;
         let keys = key::pack(&self.tenant, manifest, &entry).map_err(|source| SaveError::Key {
             session: session(),
             source,

@@ -206,6 +206,7 @@ mod tests {
     fn pack(number: u8) -> PackEntry {
         PackEntry {
             hash: ObjectId::from_bytes([number; 20]),
+            name: None,
             kind: PackKind::Base,
             scope: PackScope::Repository,
             objects: 1,

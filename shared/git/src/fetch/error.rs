@@ -4,6 +4,7 @@ use std::io;
 
 use mayfly_protocol::{BranchName, CommitId, ErrorCode};
 
+use super::SinkError;
 use crate::remote::RemoteError;
 
 /// Why refs could not be listed, or a branch not be fetched.
@@ -66,6 +67,9 @@ pub enum FetchError {
     /// The pack cannot be written.
     #[error("the pack cannot be written to the scratch folder")]
     Disk(#[source] io::Error),
+    /// The copy of the pack cannot be written.
+    #[error("the copy of the pack cannot be written while it arrives")]
+    Copy(#[source] SinkError),
     /// The caller cancelled the fetch.
     #[error("the fetch was cancelled")]
     Cancelled,
@@ -84,6 +88,7 @@ impl FetchError {
             Self::BadPack { .. } | Self::Unindexable(_) => ErrorCode::RemoteProtocol,
             Self::DiskFull(_) => ErrorCode::DiskFull,
             Self::Disk(_) => ErrorCode::Internal,
+            Self::Copy(_) => ErrorCode::StorageUnavailable,
             Self::Cancelled => ErrorCode::Cancelled,
         }
     }

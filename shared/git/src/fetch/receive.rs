@@ -1,6 +1,5 @@
 //! Takes the pack out of the side band, and hands it to the indexing thread while it arrives.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,9 +7,9 @@ use bytes::Bytes;
 use mayfly_telemetry::task;
 use tokio::sync::mpsc;
 
-use super::FetchError;
 use super::index::IndexJob;
 use super::progress::{REPORT_INTERVAL, Reporter};
+use super::{Destination, FetchError, PackSink};
 use crate::pack::PackFiles;
 use crate::remote::exchange::Exchange;
 use crate::remote::packet::{Packet, Packets};
@@ -23,14 +22,14 @@ const PIECES_IN_FLIGHT: usize = 32;
 /// Receives the pack into `into`; `None` if it has no object.
 pub(crate) async fn receive(
     packets: &mut Packets,
-    into: &Path,
+    into: Destination<'_>,
     exchange: &Exchange,
     mut reporter: Reporter,
 ) -> Result<Option<PackFiles>, FetchError> {
     let (pieces, input) = mpsc::channel(PIECES_IN_FLIGHT);
     let stop = StopOnDrop(Arc::new(AtomicBool::new(false)));
     let job = IndexJob {
-        into: into.to_owned(),
+        into: into.folder.to_owned(),
         limits: exchange.limits().clone(),
         counters: reporter.counters(),
         stop: stop.0.clone(),
@@ -40,7 +39,7 @@ pub(crate) async fn receive(
     tokio::pin!(indexing);
     let fed = tokio::select! {
         biased;
-        fed = feed(packets, pieces, exchange, &mut reporter) => fed,
+        fed = feed(packets, (pieces, into.copy), exchange, &mut reporter) => fed,
         indexed = &mut indexing => return indexed.and(Err(AFTER_END)),
     };
     if fed.is_err() {
@@ -95,7 +94,7 @@ fn unless_cancelled<T>(result: Result<T, FetchError>, exchange: &Exchange) -> Re
 /// Reads the side band to its end (gitprotocol-pack(5), "Packfile Data").
 async fn feed(
     packets: &mut Packets,
-    pieces: mpsc::Sender<Bytes>,
+    (pieces, mut copy): (mpsc::Sender<Bytes>, Option<&mut dyn PackSink>),
     exchange: &Exchange,
     reporter: &mut Reporter,
 ) -> Result<Fed, FetchError> {
@@ -116,6 +115,9 @@ async fn feed(
                 reporter.receiving(bytes);
                 if !hand_over(&pieces, data.slice(1..), exchange).await? {
                     return Ok(Fed::IndexerGone);
+                }
+                if let Some(copy) = &mut copy {
+                    write_copy(*copy, data.slice(1..), exchange).await?;
                 }
             }
             Some((2, message)) => {
@@ -155,6 +157,15 @@ async fn hand_over(
         biased;
         () = exchange.cancel().cancelled() => Err(FetchError::Cancelled),
         sent = pieces.send(piece) => Ok(sent.is_ok()),
+    }
+}
+
+/// Waits for the copy, which holds the remote back as well.
+async fn write_copy(copy: &mut dyn PackSink, piece: Bytes, exchange: &Exchange) -> Result<(), FetchError> {
+    tokio::select! {
+        biased;
+        () = exchange.cancel().cancelled() => Err(FetchError::Cancelled),
+        written = copy.write(piece) => written.map_err(FetchError::Copy),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mayfly_git::fetch::{FetchError, FetchProgress, FetchRequest, Fetched, fetch};
+use mayfly_git::fetch::{Destination, FetchError, FetchProgress, FetchRequest, Fetched, PackSink, fetch};
 use mayfly_git::remote::{Credential, Remote, TransferLimits};
 use mayfly_http::{GuardedClient, HttpPolicy};
 use mayfly_protocol::CommitId;
@@ -66,9 +66,17 @@ impl Run {
     }
 
     pub(crate) async fn fetch(&self) -> Result<Fetched, FetchError> {
+        self.fetch_with(None).await
+    }
+
+    pub(crate) async fn fetch_with<'a>(
+        &'a self,
+        copy: Option<&'a mut dyn PackSink>,
+    ) -> Result<Fetched, FetchError> {
         let seen = self.progress.clone();
         let progress = Arc::new(move |progress| seen.lock().unwrap().push(progress));
-        let (into, limits) = (self.into.path(), &self.limits);
+        let (folder, limits) = (self.into.path(), &self.limits);
+        let into = Destination { folder, copy };
         fetch(
             &self.client,
             &self.remote,
