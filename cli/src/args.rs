@@ -278,6 +278,9 @@ pub(crate) struct QueueArgs {
     /// Seconds that a job may wait for a worker.
     #[arg(long, env = "QUEUE_TIMEOUT_SECS", default_value = "60", value_parser = seconds)]
     pub(crate) queue_timeout: Duration,
+    /// How often a job is attempted at most, where its workers are lost.
+    #[arg(long, env = "JOB_ATTEMPTS", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) job_attempts: u32,
 }
 
 /// Parses seconds, with or without a fraction.

@@ -279,6 +279,7 @@ fn gateway_config(queue: &QueueArgs) -> GatewayConfig {
     GatewayConfig {
         queue_capacity: queue.queue_capacity,
         queue_timeout: queue.queue_timeout,
+        job_attempts: queue.job_attempts,
         ..GatewayConfig::default()
     }
 }

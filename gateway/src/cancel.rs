@@ -39,9 +39,15 @@ pub(crate) async fn tell(gateway: &Gateway, worker: &WorkerUrl, job: &JobId) {
     }
 }
 
-/// The end of a job that no worker had.
-pub(crate) fn not_begun() -> Failure {
-    let text = "the job was cancelled before a worker had begun it: the session is as it was";
+/// The end of a job that no worker has; `attempt` is the one that it waited for, and earlier ones were lost.
+pub(crate) fn waiting(attempt: u32) -> Failure {
+    let text = match attempt {
+        1 => "the job was cancelled before a worker had begun it: the session is as it was",
+        _ => {
+            "the job was cancelled after its worker was lost, and before another had begun it: the session may be as it was or as the job leaves it, \
+             so look at it before sending the job again"
+        }
+    };
     Failure::new(ErrorCode::Cancelled, text)
 }
 

@@ -49,15 +49,17 @@ pub struct GatewayConfig {
     pub max_body_bytes: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
-    /// Bytes of all bodies that arrive or wait; with more, a job is refused with `queue_full`.
+    /// Bytes of all bodies that arrive, or belong to jobs that are not over; with more, a job is refused with `queue_full`.
     pub held_body_bytes: usize,
 
     /// How long a connection to a worker may take to be made.
     pub connect_timeout: Duration,
     /// How long a worker may take from the connection to the head of its answer.
     pub response_timeout: Duration,
-    /// How long a worker's stream may say nothing, heartbeats counted; then the job ends as `worker_lost`. Workers send a heartbeat each second.
+    /// How long a worker's stream may say nothing, heartbeats counted; then the worker is lost. Workers send a heartbeat each second.
     pub silence_timeout: Duration,
+    /// How often a job is attempted at most; it is attempted again only where its worker was lost, and no outcome of it is found.
+    pub job_attempts: u32,
     /// How long a job may run at most, whatever its worker says; then it ends as `deadline_exceeded`. Workers have a shorter bound of their own.
     pub job_timeout: Duration,
     /// How long the worker of a cancelled job has to end it; then the gateway ends it, and leaves the worker alone for a while.
@@ -130,6 +132,7 @@ impl Default for GatewayConfig {
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(5),
             silence_timeout: Duration::from_secs(4),
+            job_attempts: 3,
             job_timeout: Duration::from_secs(2 * 60 * 60),
             cancel_timeout: Duration::from_millis(1900),
             max_event_bytes: 1024 * 1024,
@@ -171,6 +174,7 @@ impl GatewayConfig {
             ("held_body_bytes", self.held_body_bytes),
             ("max_event_bytes", self.max_event_bytes),
             ("streams_per_job", self.streams_per_job),
+            ("job_attempts", self.job_attempts as usize),
             ("max_connections", self.max_connections),
         ];
         let times = [

@@ -15,7 +15,7 @@ use crate::fleet::address::WorkerUrl;
 use crate::fleet::roster::{Counts, Member, Release, Roster, WorkerKey, WorkerReport};
 use crate::fleet::{PerKind, WorkerKind};
 use crate::queue::{Lane, Position, Queue, QueueFull, Ticket};
-use crate::retry::{Aside, Pauses};
+use crate::retry::Pauses;
 
 /// With nobody to wake, the waker looks again after this time.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
@@ -222,11 +222,11 @@ impl Place {
         self.dispatcher.state().queue.position(self.ticket)
     }
 
-    /// Gives back a worker that did not take the job, and waits for another where the job stood.
-    pub(crate) fn wait_again(&mut self, mut lease: Lease, aside: Aside) {
+    /// Gives back a worker that did not take the job, or was lost with it, and waits for another where the job stood.
+    pub(crate) fn wait_again(&mut self, mut lease: Lease, release: Release) {
         lease.is_back = true;
         let mut state = self.dispatcher.state();
-        state.rosters[self.kind].release(&lease.worker, Release::Refused(aside), Instant::now(), jitter());
+        state.rosters[self.kind].release(&lease.worker, release, Instant::now(), jitter());
         self.told = state.wait(self.ticket, &self.job);
         state.queue.put_back(self.ticket);
         self.dispatcher.grant(&mut state);

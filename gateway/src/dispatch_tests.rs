@@ -3,6 +3,8 @@
 use super::*;
 use mayfly_protocol::TenantId;
 
+use crate::retry::Aside;
+
 fn dispatcher(workers: &[&str]) -> Arc<Dispatcher> {
     let dispatcher = Arc::new(Dispatcher::new(10, Pauses::default()));
     let source = dispatcher.add_source(WorkerKind::Git, None);
@@ -46,11 +48,11 @@ async fn a_refused_job_is_offered_to_the_next_worker_and_keeps_its_place() {
     let mut job = admit(&dispatcher, "s");
     let first = job.worker().await;
     let url = first.url().clone();
-    job.wait_again(first, Aside::Busy);
+    job.wait_again(first, Release::Refused(Aside::Busy));
     let second = job.worker().await;
     assert_ne!(*second.url(), url);
     let mut later = admit(&dispatcher, "t");
-    job.wait_again(second, Aside::Busy);
+    job.wait_again(second, Release::Refused(Aside::Busy));
     assert_eq!(
         (job.position().unwrap().number, later.position().unwrap().number),
         (1, 2)

@@ -1,6 +1,6 @@
-//! One job from the queue to its end: wait for a worker, offer it the job, follow its stream.
+//! One job from the queue to its end: wait for a worker, offer it the job, follow its stream; with a worker that is lost, once more.
 //!
-//! What a failed try means is decided by [`retry::judge`]. The job goes on whoever reads or does not read its events. This module must not know HTTP.
+//! What a failed try means is decided by [`retry::judge`], and whether a lost job is repeated by [`Repeat`]. The job goes on whoever reads or does not read its events. This module must not know HTTP.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::jobs::{End, JobWriter};
 use crate::outcome;
 use crate::queue::{Position, WaitReason};
 use crate::relay::{self, RelayError, RelayLimits};
-use crate::retry::{self, Outcome, Verdict};
+use crate::retry::{self, Outcome, Repeat, Verdict};
 use crate::state::Gateway;
 use crate::worker_client::{Order, WorkerStream};
 
@@ -28,7 +28,9 @@ pub(crate) struct JobRun {
     gateway: Arc<Gateway>,
     writer: JobWriter,
     place: Place,
+    /// Held to the end: another worker may need it.
     body: HeldBody,
+    attempt: u32,
     deadline: Instant,
     last_position: Option<usize>,
     last_retry: Option<Instant>,
@@ -64,6 +66,7 @@ impl JobRun {
             writer,
             place,
             body,
+            attempt: 1,
             last_position: None,
             last_retry: None,
             last_refusal: None,
@@ -77,10 +80,21 @@ impl JobRun {
         loop {
             let lease = match self.wait().await {
                 Waited::Worker(lease) => lease,
-                Waited::Over(failure) => return self.finish(End::Ours(failure)),
+                Waited::Over(failure) => return self.end(failure).await,
             };
-            match self.offer(&lease).await {
-                Tried::Taken(stream) => return self.follow(lease, stream).await,
+            let lost = match self.offer(&lease).await {
+                Tried::Taken(mut stream) => match self.follow(&lease, &mut stream).await {
+                    Followed::Ended(end) => return self.end_well(lease, stream, end).await,
+                    Followed::GivenUp(failure) => {
+                        lease.release(Release::Failed);
+                        return self.end(failure).await;
+                    }
+                    Followed::Stopped => {
+                        lease.release(Release::Failed);
+                        return self.finish(End::Ours(stopped()));
+                    }
+                    Followed::Lost(lost) => lost,
+                },
                 Tried::Stopped => {
                     lease.release(Release::Failed);
                     return self.finish(End::Ours(stopped()));
@@ -89,20 +103,27 @@ impl JobRun {
                     self.cancel_unheard(&lease);
                     lease.release(Release::Failed);
                     let failure = cancel::unsettled(&self.gateway.config);
-                    return self.finish(End::Ours(failure));
+                    return self.end(failure).await;
                 }
                 Tried::Not(outcome) => match retry::judge(&outcome) {
                     Verdict::NextWorker(aside) => {
                         self.say_retry(&lease, &outcome);
-                        self.place.wait_again(lease, aside);
+                        self.place.wait_again(lease, Release::Refused(aside));
+                        continue;
                     }
                     Verdict::Fail(failure, aside) => {
                         tracing::warn!(job.id = %self.writer.job().id, worker = %lease.url(), "the worker {outcome}");
                         lease.release(Release::Refused(aside));
-                        return self.finish(End::Ours(failure));
+                        return self.end(failure).await;
                     }
+                    Verdict::Lost(failure) => Loss { failure, relayed: 0 },
                 },
+            };
+            if let Some(end) = self.end_of_lost(&lost).await {
+                lease.release(Release::Failed);
+                return self.finish(end);
             }
+            self.repeat(lease, &lost.failure);
         }
     }
 
@@ -114,8 +135,8 @@ impl JobRun {
         loop {
             tokio::select! {
                 biased;
-                () = draining.cancelled() => return Waited::Over(not_begun()),
-                () = cancelled.cancelled() => return Waited::Over(cancel::not_begun()),
+                () = draining.cancelled() => return Waited::Over(drained(self.attempt)),
+                () = cancelled.cancelled() => return Waited::Over(cancel::waiting(self.attempt)),
                 lease = self.place.worker() => return Waited::Worker(lease),
                 () = sleep_until(self.deadline) => return Waited::Over(self.timed_out()),
                 () = sleep(interval) => {}
@@ -131,6 +152,7 @@ impl JobRun {
         let order = Order {
             path: job.kind.path(),
             job_id: &job.id,
+            attempt: self.attempt,
             accepted_at: job.accepted_at,
             tenant: &job.lane.tenant,
             // `dispatched` comes between.
@@ -148,7 +170,7 @@ impl JobRun {
         }
     }
 
-    /// Tells a worker to cancel the job that did not say whether it has it.
+    /// Tells a worker to cancel the job that did not say whether it has it, or fell silent.
     fn cancel_unheard(&self, lease: &Lease) {
         let (gateway, url, id) = (
             Arc::clone(&self.gateway),
@@ -160,30 +182,74 @@ impl JobRun {
         });
     }
 
-    /// Follows the stream of the worker that took the job. The body, which holds secrets, is not needed any more.
-    async fn follow(self, lease: Lease, mut stream: WorkerStream) {
-        let Self {
-            gateway,
-            writer,
-            place,
-            body,
-            ..
-        } = self;
-        drop(body);
+    /// Follows the stream of the worker that took the job.
+    async fn follow(&self, lease: &Lease, stream: &mut WorkerStream) -> Followed {
+        let writer = &self.writer;
         lease.began();
         writer.begin(lease.url().to_string());
         let worker = WorkerKind::from(writer.job().kind);
         writer.progress(Stage::Dispatched, format!("A {worker} took the job"), None);
-        tracing::info!(job.id = %writer.job().id, worker = %lease.url(), "a worker took the job");
-        let (end, release) = end_of(&gateway, lease.url(), &mut stream, &writer).await;
-        // The session is free before the client can send its next job, and the worker once it has seen its stream delivered.
-        drop(place);
-        writer.finish(end);
-        if release == Release::Done {
-            relay::linger(&mut stream, gateway.config.linger).await;
+        tracing::info!(job.id = %writer.job().id, job.attempt = self.attempt, worker = %lease.url(), "a worker took the job");
+        follow(&self.gateway, lease.url(), stream, writer).await
+    }
+
+    /// The end of a job whose worker was lost: the true one, where it is known, or ours where the job is not to be repeated.
+    async fn end_of_lost(&self, lost: &Loss) -> Option<End> {
+        if let Some(end) = outcome::true_end(&self.gateway, &self.writer, self.attempt, lost.relayed).await {
+            return Some(end);
         }
+        match self.next_attempt() {
+            Some(_) => None,
+            None => Some(self.kept(lost.failure.clone()).await),
+        }
+    }
+
+    fn next_attempt(&self) -> Option<u32> {
+        let repeat = Repeat {
+            attempt: self.attempt,
+            attempts: self.gateway.config.job_attempts,
+            is_cancelled: self.writer.job().cancelled.is_cancelled(),
+            is_draining: self.gateway.draining.is_cancelled(),
+        };
+        repeat.next()
+    }
+
+    /// Puts the job back to the front of its session's, for the next attempt at it.
+    fn repeat(&mut self, lease: Lease, lost: &Failure) {
+        self.attempt += 1;
+        let (attempt, attempts) = (self.attempt, self.gateway.config.job_attempts);
+        tracing::warn!(job.id = %self.writer.job().id, job.attempt = attempt, worker = %lease.url(), "the worker was lost; the job is repeated");
+        // One that is only slow need not go on with what will not be saved.
+        self.cancel_unheard(&lease);
+        self.writer.wait_again();
+        self.writer.progress(
+            Stage::Retrying,
+            format!("{}; attempt {attempt} of {attempts} follows", lost_in_short(lost)),
+            Some(json!({"attempt": attempt, "attempts": attempts})),
+        );
+        self.deadline = Instant::now() + self.gateway.config.queue_timeout;
+        self.last_position = None;
+        self.place.wait_again(lease, Release::Failed);
+    }
+
+    /// Ends the job as its worker did. The session is free before the client can send its next job, and the worker once it has seen its stream delivered.
+    async fn end_well(self, lease: Lease, mut stream: WorkerStream, end: End) {
+        let linger = self.gateway.config.linger;
+        self.finish(end);
+        relay::linger(&mut stream, linger).await;
         drop(stream);
-        lease.release(release);
+        lease.release(Release::Done);
+    }
+
+    /// Ends the job as the gateway says, once that is kept.
+    async fn end(self, failure: Failure) {
+        let end = self.kept(failure).await;
+        self.finish(end);
+    }
+
+    /// Keeps the gateway's own end of the job; where the worker's was kept before, that one counts.
+    async fn kept(&self, failure: Failure) -> End {
+        outcome::keep_own(&self.gateway, &self.writer, self.attempt, failure).await
     }
 
     fn finish(self, end: End) {
@@ -233,18 +299,49 @@ impl JobRun {
             (_, Some(refusal)) => format!("the worker that was asked last {refusal}"),
             (_, None) => "all are busy".to_owned(),
         };
-        let text = format!("no worker took the job within {waited} s: {reason}; send it again later");
-        Failure::new(ErrorCode::QueueTimeout, text)
+        match self.attempt {
+            1 => {
+                let text = format!("no worker took the job within {waited} s: {reason}; send it again later");
+                Failure::new(ErrorCode::QueueTimeout, text)
+            }
+            attempt => {
+                let text = format!(
+                    "the worker was lost, and no other took the job for attempt {attempt} within {waited} s: {reason}; the job may have run, \
+                     so look at the session before sending it again"
+                );
+                Failure::new(ErrorCode::WorkerLost, text)
+            }
+        }
     }
 }
 
-/// Follows the stream to its end, and says what to think of the worker.
-async fn end_of(
+/// How a worker's stream ended for the gateway.
+enum Followed {
+    /// With its terminal event.
+    Ended(End),
+    /// The gateway ends the job.
+    GivenUp(Failure),
+    /// The gateway follows the job no longer.
+    Stopped,
+    /// Without a word.
+    Lost(Loss),
+}
+
+/// A worker that was lost.
+struct Loss {
+    /// What the job ends with if it is not repeated.
+    failure: Failure,
+    /// The worker's events that the stream has.
+    relayed: u64,
+}
+
+/// Follows the stream to its end.
+async fn follow(
     gateway: &Gateway,
     url: &WorkerUrl,
     stream: &mut WorkerStream,
     writer: &JobWriter,
-) -> (End, Release) {
+) -> Followed {
     let before = writer.job().log.size().events;
     let limits = RelayLimits {
         silence: gateway.config.silence_timeout,
@@ -255,27 +352,36 @@ async fn end_of(
         biased;
         followed = followed => match followed {
             Ok(relayed) => relayed,
-            Err(_) => return (End::Ours(too_long(gateway)), Release::Failed),
+            Err(_) => return Followed::GivenUp(too_long(gateway)),
         },
-        () = gateway.stopping.cancelled() => return (End::Ours(stopped()), Release::Failed),
+        () = gateway.stopping.cancelled() => return Followed::Stopped,
         () = cancel::without_end(gateway, url, writer.job()) => {
-            return (End::Ours(cancel::unsettled(&gateway.config)), Release::Failed);
+            return Followed::GivenUp(cancel::unsettled(&gateway.config));
         }
     };
-    let error = match relayed {
-        Ok(end) => return (end, Release::Done),
-        Err(error) => error,
-    };
-    if !error.is_loss() {
-        return (End::Ours(error.into()), Release::Failed);
+    match relayed {
+        Ok(end) => Followed::Ended(end),
+        Err(error) if error.is_loss() => Followed::Lost(Loss {
+            failure: error.into(),
+            relayed: writer.job().log.size().events.saturating_sub(before),
+        }),
+        Err(error) => Followed::GivenUp(error.into()),
     }
-    let relayed = writer.job().log.size().events.saturating_sub(before);
-    let end = outcome::true_end(gateway, writer, relayed).await;
-    (end.unwrap_or_else(|| End::Ours(error.into())), Release::Failed)
 }
 
-fn not_begun() -> Failure {
-    let text = "the gateway is shutting down, and no worker had begun the job; send it again";
+/// What is said of a loss before the next attempt: the failure's first half.
+fn lost_in_short(failure: &Failure) -> &str {
+    failure.error.split(';').next().unwrap_or_default()
+}
+
+/// The end of a job that waits for its worker, or for another one, when the gateway ends.
+fn drained(attempt: u32) -> Failure {
+    let text = match attempt {
+        1 => "the gateway is shutting down, and no worker had begun the job; send it again",
+        _ => {
+            "the gateway is shutting down, and the worker that had the job was lost; look at the session before sending it again"
+        }
+    };
     Failure::new(ErrorCode::ShuttingDown, text)
 }
 

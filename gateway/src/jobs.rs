@@ -52,6 +52,8 @@ struct Facts {
     started_at: Option<OffsetDateTime>,
     finished_at: Option<OffsetDateTime>,
     worker: Option<String>,
+    /// The attempts that began.
+    attempts: u32,
     last_stage: Option<String>,
     /// The data of the terminal event.
     terminal: Option<Bytes>,
@@ -72,6 +74,7 @@ pub(crate) struct JobView {
     finished_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<String>,
+    attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_stage: Option<String>,
     events: u64,
@@ -131,6 +134,7 @@ impl Job {
             started_at: facts.started_at.map(timestamp::format),
             finished_at: facts.finished_at.map(timestamp::format),
             worker: facts.worker.clone(),
+            attempts: facts.attempts,
             last_stage: facts.last_stage.clone(),
             events: size.events,
             events_dropped: size.dropped,
@@ -212,6 +216,7 @@ impl Jobs {
                 started_at: None,
                 finished_at: None,
                 worker: None,
+                attempts: 0,
                 last_stage: None,
                 terminal: None,
             }),
@@ -236,6 +241,7 @@ impl Jobs {
             started_at: Some(outcome.started_at),
             finished_at: Some(outcome.finished_at),
             worker: None,
+            attempts: outcome.attempt,
             last_stage,
             terminal: terminal.map(|event| outcome::encode(event).into()),
         };

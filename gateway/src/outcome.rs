@@ -1,9 +1,12 @@
-//! Asks the storage how a job ended that this gateway does not know, or whose worker it lost. Bounded in time.
+//! How jobs ended, in the storage: asked about those that this gateway does not know or whose worker it lost, and told of those that it ended itself.
+//! Bounded in time.
 
 use std::sync::Arc;
 
-use mayfly_protocol::{EventBody, JobId, JobOutcome, Stage, TenantId};
-use mayfly_session::OutcomeError;
+use mayfly_protocol::outcome::{FORMAT_VERSION, NumberedEvent};
+use mayfly_protocol::{Event, EventBody, Failure, JobId, JobOutcome, Source, Stage, TenantId};
+use mayfly_session::{Kept, OutcomeError};
+use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use crate::jobs::{End, Job, JobWriter};
@@ -50,8 +53,14 @@ pub(crate) async fn recall(
 
 /// The true end of a job whose worker was lost, if it was done before; what the stream lacks of the worker's events comes first.
 ///
-/// `relayed` is the number of the worker's events that the stream has.
-pub(crate) async fn true_end(gateway: &Gateway, writer: &JobWriter, relayed: u64) -> Option<End> {
+/// `attempt` is the one that was lost, and `relayed` the number of its worker's events that the stream has. What an earlier attempt ended with
+/// counts only if it did the job: it may have failed just because this one shut it out.
+pub(crate) async fn true_end(
+    gateway: &Gateway,
+    writer: &JobWriter,
+    attempt: u32,
+    relayed: u64,
+) -> Option<End> {
     let job = writer.job();
     let outcome = match find(gateway, &job.lane.tenant, &job.id).await {
         Ok(outcome) => outcome?,
@@ -61,6 +70,18 @@ pub(crate) async fn true_end(gateway: &Gateway, writer: &JobWriter, relayed: u64
             return None;
         }
     };
+    let is_earlier = outcome.attempt < attempt;
+    if is_earlier && !outcome.is_completed() {
+        return None;
+    }
+    let relayed = if is_earlier { u64::MAX } else { relayed };
+    let end = told(writer, outcome, relayed);
+    tracing::info!(job.id = %job.id, "the lost worker had ended the job");
+    end
+}
+
+/// The end that an outcome tells; what the stream lacks of the worker's events goes into it first.
+fn told(writer: &JobWriter, outcome: JobOutcome, relayed: u64) -> Option<End> {
     let mut end = None;
     for numbered in outcome.events {
         let data = encode(&numbered.event);
@@ -73,8 +94,53 @@ pub(crate) async fn true_end(gateway: &Gateway, writer: &JobWriter, relayed: u64
             EventBody::Error(_) => end = Some(End::Failed(data.into())),
         }
     }
-    tracing::info!(job.id = %job.id, "the lost worker had ended the job");
     end
+}
+
+/// Keeps the gateway's own end of a job, and gives it; where the worker of this attempt was first, its end is given. An end that cannot be kept is told all the same.
+pub(crate) async fn keep_own(gateway: &Gateway, writer: &JobWriter, attempt: u32, failure: Failure) -> End {
+    let Some(outcomes) = &gateway.outcomes else {
+        return End::Ours(failure);
+    };
+    let job = writer.job();
+    let own = own_outcome(job, attempt, failure.clone());
+    let keeping = outcomes.keep(&job.lane.tenant, &own);
+    match timeout(gateway.config.outcome_timeout, keeping).await {
+        Ok(Ok(Kept::Ours)) => {}
+        Ok(Ok(Kept::Theirs(theirs))) => {
+            if let Some(end) = told(writer, *theirs, u64::MAX) {
+                return end;
+            }
+        }
+        Ok(Err(error)) => {
+            let error = &error as &(dyn std::error::Error + 'static);
+            tracing::warn!(job.id = %job.id, error, "the end of the job is told without being kept");
+        }
+        Err(_) => tracing::warn!(job.id = %job.id, "the end of the job took too long to keep, and is told"),
+    }
+    End::Ours(failure)
+}
+
+fn own_outcome(job: &Job, attempt: u32, failure: Failure) -> JobOutcome {
+    let now = OffsetDateTime::now_utc();
+    let event = Event {
+        body: EventBody::Error(failure),
+        source: Source::Gateway,
+        timestamp: now,
+        job_id: job.id.clone(),
+    };
+    JobOutcome {
+        format_version: FORMAT_VERSION,
+        job_id: job.id.clone(),
+        kind: job.kind,
+        session_id: job.lane.session.clone(),
+        attempt,
+        accepted_at: job.accepted_at,
+        started_at: now,
+        finished_at: now,
+        events_before: job.log.size().events,
+        events: vec![NumberedEvent { id: 1, event }],
+    }
 }
 
 /// The stage as it stands on the wire.

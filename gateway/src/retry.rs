@@ -1,7 +1,8 @@
 //! What a failed try at a worker means: pure verdicts, without clock, chance or I/O.
 //!
-//! A job is offered to another worker only where this one surely touched nothing: it was not reached, or it refused before it began. Once the request may
-//! have been read and no answer came, the job may be running, and then it is lost rather than done twice.
+//! A job is offered to another worker as the same attempt only where this one surely touched nothing: it was not reached, or it refused before it began.
+//! Once the request may have been read and no answer came, the job may be running: the worker counts as lost, and only a new attempt may follow, which
+//! shuts this one out of the session.
 
 use std::time::Duration;
 
@@ -53,6 +54,29 @@ pub enum Verdict {
     NextWorker(Aside),
     /// The job ends.
     Fail(Failure, Aside),
+    /// The worker may have begun, and is lost; the failure that the job ends with if it is not repeated.
+    Lost(Failure),
+}
+
+/// Whether a job whose worker was lost is done again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeat {
+    /// The attempt that was lost, from 1.
+    pub attempt: u32,
+    /// The attempts that a job may have.
+    pub attempts: u32,
+    /// Whether a client has cancelled it.
+    pub is_cancelled: bool,
+    /// Whether the gateway takes on no work any more.
+    pub is_draining: bool,
+}
+
+impl Repeat {
+    /// The number of the next attempt; `None` where there is to be none.
+    pub fn next(self) -> Option<u32> {
+        let may = self.attempt < self.attempts && !self.is_cancelled && !self.is_draining;
+        may.then(|| self.attempt + 1)
+    }
 }
 
 /// Judges a try.
@@ -72,15 +96,12 @@ pub fn judge(outcome: &Outcome) -> Verdict {
             ),
             Aside::Faulty,
         ),
-        Outcome::NoAnswer(_) => Verdict::Fail(
-            Failure::new(
-                ErrorCode::WorkerLost,
-                format!(
-                    "the worker {outcome}; the job may have run, so look at the session before sending it again"
-                ),
+        Outcome::NoAnswer(_) => Verdict::Lost(Failure::new(
+            ErrorCode::WorkerLost,
+            format!(
+                "the worker {outcome}; the job may have run, so look at the session before sending it again"
             ),
-            Aside::Faulty,
-        ),
+        )),
     }
 }
 
@@ -135,32 +156,54 @@ mod tests {
     fn only_what_touched_nothing_is_tried_again() {
         let refusal = Refusal::new(ErrorCode::BodyTooLarge, "too large");
         let fails = |outcome: Outcome| match judge(&outcome) {
-            Verdict::NextWorker(aside) => (None, aside),
-            Verdict::Fail(failure, aside) => (Some(failure.code), aside),
+            Verdict::NextWorker(aside) => (None, Some(aside)),
+            Verdict::Fail(failure, aside) => (Some(failure.code), Some(aside)),
+            Verdict::Lost(failure) => (Some(failure.code), None),
         };
         for (outcome, code, aside) in [
-            (Outcome::Unreachable("refused".into()), None, Aside::Away),
-            (Outcome::Busy, None, Aside::Busy),
-            (Outcome::Unready, None, Aside::Away),
-            (Outcome::Unauthorized, None, Aside::Faulty),
+            (Outcome::Unreachable("refused".into()), None, Some(Aside::Away)),
+            (Outcome::Busy, None, Some(Aside::Busy)),
+            (Outcome::Unready, None, Some(Aside::Away)),
+            (Outcome::Unauthorized, None, Some(Aside::Faulty)),
             (
                 Outcome::Refused(refusal),
                 Some(ErrorCode::BodyTooLarge),
-                Aside::Busy,
+                Some(Aside::Busy),
             ),
             (
                 Outcome::NotAStream("status 200".into()),
                 Some(ErrorCode::WorkerProtocol),
-                Aside::Faulty,
+                Some(Aside::Faulty),
             ),
             (
                 Outcome::NoAnswer("reset".into()),
                 Some(ErrorCode::WorkerLost),
-                Aside::Faulty,
+                None,
             ),
         ] {
             assert_eq!(fails(outcome.clone()), (code, aside), "{outcome:?}");
         }
+    }
+
+    #[test]
+    fn a_lost_job_is_repeated_up_to_its_bound_and_not_against_anybodys_will() {
+        let repeat = Repeat {
+            attempt: 1,
+            attempts: 3,
+            is_cancelled: false,
+            is_draining: false,
+        };
+        let next = |change: fn(&mut Repeat)| {
+            let mut repeat = repeat;
+            change(&mut repeat);
+            repeat.next()
+        };
+        assert_eq!(next(|_| {}), Some(2));
+        assert_eq!(next(|it| it.attempt = 2), Some(3));
+        assert_eq!(next(|it| it.attempt = 3), None);
+        assert_eq!(next(|it| it.attempts = 1), None);
+        assert_eq!(next(|it| it.is_cancelled = true), None);
+        assert_eq!(next(|it| it.is_draining = true), None);
     }
 
     #[test]

@@ -37,13 +37,13 @@ type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 type Sender = http1::SendRequest<Full<Bytes>>;
 
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
-/// A job is repeated only where nothing was touched, so all that a worker sees is its first attempt.
-const FIRST_ATTEMPT: u32 = 1;
 
 /// A job as a worker gets it.
 pub(crate) struct Order<'a> {
     pub(crate) path: &'static str,
     pub(crate) job_id: &'a JobId,
+    /// From 1.
+    pub(crate) attempt: u32,
     pub(crate) accepted_at: OffsetDateTime,
     pub(crate) tenant: &'a TenantId,
     /// Events of the job's stream before the worker's first.
@@ -134,7 +134,7 @@ impl WorkerClient {
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         let ours = [
             (header::JOB_ID, order.job_id.to_string()),
-            (header::ATTEMPT, FIRST_ATTEMPT.to_string()),
+            (header::ATTEMPT, order.attempt.to_string()),
             (header::ACCEPTED_AT, timestamp::format(order.accepted_at)),
             (header::EVENTS_BEFORE, order.events_before.to_string()),
             (header::TENANT, order.tenant.to_string()),

@@ -6,10 +6,8 @@ pub(crate) mod commit_and_push;
 pub(crate) mod create_branch;
 
 use mayfly_git::remote::{Credential, Remote};
-use mayfly_protocol::{ErrorCode, JobKind, RepoUrl, SecretString, SessionId, Stage};
+use mayfly_protocol::{ErrorCode, RepoUrl, SecretString, SessionId};
 use mayfly_session::{Session, SessionStore};
-use mayfly_worker::JobContext;
-use serde_json::Value;
 
 use crate::failure::JobError;
 
@@ -21,26 +19,6 @@ async fn load_existing(sessions: &SessionStore, id: &SessionId) -> Result<Sessio
             format!("session `{id}` does not exist; clone a repository into it first"),
         )
     })
-}
-
-/// What this very job answered when it was done by an earlier attempt, whose worker was lost before it could say so.
-fn done_before(session: &Session, kind: JobKind, context: &JobContext) -> Result<Option<Value>, JobError> {
-    let manifest = &session.manifest;
-    let Some(done) = manifest.done(&context.job_id, kind) else {
-        return Ok(None);
-    };
-    let result = manifest.last_result.as_ref();
-    let Some(result) = result.filter(|result| result.job_id == context.job_id) else {
-        let text = format!(
-            "this job was done by an earlier attempt, which saved generation {} of session `{}`; other jobs have changed it since, \
-             so look at the session before sending it again",
-            done.generation, manifest.session_id
-        );
-        return Err(JobError::new(ErrorCode::SessionConflict, text));
-    };
-    let message = "An earlier attempt has done this job; its result stands";
-    context.events.stage(Stage::DownloadingSession, message);
-    Ok(Some(result.data.clone()))
 }
 
 /// What the remote holds against a job may be what another job of the session has just done there: then that is what the client is told.

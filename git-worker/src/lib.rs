@@ -13,6 +13,7 @@ mod outcomes;
 mod publish;
 mod receive;
 mod repair;
+mod repeat;
 mod workspace;
 
 use std::sync::Arc;
@@ -67,8 +68,17 @@ impl GitWorker {
         }
     }
 
-    /// Carries out a job. One that finds its session damaged mends that, if it can be mended, and begins anew.
+    /// Carries out a job; a repeated attempt that loses its swap to an earlier one answers as that one did.
     async fn carry_out(&self, job: Job, context: &JobContext) -> Result<serde_json::Value, JobError> {
+        let (session, kind) = (job.session_id().clone(), job.kind());
+        match self.mend_and_do(job, context).await {
+            Ok(data) => Ok(data),
+            Err(error) => repeat::lost_swap(&self.sessions(context), (&session, kind), context, error).await,
+        }
+    }
+
+    /// Does a job. One that finds its session damaged mends that, if it can be mended, and begins anew.
+    async fn mend_and_do(&self, job: Job, context: &JobContext) -> Result<serde_json::Value, JobError> {
         let error = match self.attempt(job.clone(), context).await {
             Err(error) if error.code() == ErrorCode::SessionDamaged => error,
             outcome => return outcome,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mayfly_protocol::{JobOutcome, TenantId};
-use mayfly_session::OutcomeArchive;
+use mayfly_session::{Kept, OutcomeArchive};
 use mayfly_storage::ObjectStore;
 use mayfly_worker::{OutcomeNotKept, OutcomeStore};
 
@@ -20,7 +20,13 @@ impl Outcomes {
 #[async_trait::async_trait]
 impl OutcomeStore for Outcomes {
     async fn keep(&self, tenant: &TenantId, outcome: &JobOutcome) -> Result<(), OutcomeNotKept> {
-        let kept = self.0.keep(tenant, outcome).await;
-        kept.map_err(|error| OutcomeNotKept(Box::new(error)))
+        match self.0.keep(tenant, outcome).await {
+            Ok(Kept::Ours) => Ok(()),
+            Ok(Kept::Theirs(theirs)) => {
+                tracing::warn!(job.id = %outcome.job_id, job.attempt = theirs.attempt, "the job was ended by others, and their end stays");
+                Ok(())
+            }
+            Err(error) => Err(OutcomeNotKept(Box::new(error))),
+        }
     }
 }

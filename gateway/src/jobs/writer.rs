@@ -62,8 +62,16 @@ impl JobWriter {
     pub(crate) fn begin(&self, worker: String) {
         let mut facts = self.job.facts();
         facts.state = JobState::Running;
-        facts.started_at = Some(OffsetDateTime::now_utc());
+        facts.started_at.get_or_insert_with(OffsetDateTime::now_utc);
         facts.worker = Some(worker);
+        facts.attempts += 1;
+    }
+
+    /// Notes that the worker was lost, and that the job waits for another.
+    pub(crate) fn wait_again(&self) {
+        let mut facts = self.job.facts();
+        facts.state = JobState::Queued;
+        facts.worker = None;
     }
 
     /// Ends the job. Its state changes before readers see the end.

@@ -44,6 +44,7 @@ pub(crate) fn config(workers: &[&StubWorker]) -> GatewayConfig {
         queue_timeout: PATIENCE,
         position_interval: Duration::from_millis(50),
         linger: Duration::from_millis(200),
+        job_attempts: 1,
         ..GatewayConfig::default()
     }
 }

@@ -12,6 +12,7 @@ mod outcomes;
 mod real_worker;
 mod refusals;
 mod relaying;
+mod repeating;
 mod sessions;
 mod shutdown;
 mod stub_worker;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mayfly_gateway::GatewayConfig;
 use mayfly_protocol::outcome::{FORMAT_VERSION, NumberedEvent};
 use mayfly_protocol::{Event, EventBody, JobId, JobKind, JobOutcome, Source, Stage, TenantId};
-use mayfly_session::OutcomeArchive;
+use mayfly_session::{Kept, OutcomeArchive};
 use mayfly_storage::{Fault, FaultyStore, MemoryStore, ObjectStore, Operation, Rule, When};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -14,7 +14,7 @@ use crate::client::{Events, get, job};
 use crate::gateway::{TestGateway, config};
 use crate::stub_worker::{Act, Part, StubWorker};
 
-fn outcome(id: &str) -> JobOutcome {
+pub(crate) fn outcome(id: &str) -> JobOutcome {
     let (job_id, at): (JobId, _) = (id.parse().unwrap(), OffsetDateTime::UNIX_EPOCH);
     let event = |id, body| NumberedEvent {
         id,
@@ -61,7 +61,7 @@ fn outcome(id: &str) -> JobOutcome {
     }
 }
 
-async fn keep(storage: &Arc<dyn ObjectStore>, outcome: &JobOutcome) {
+pub(crate) async fn keep(storage: &Arc<dyn ObjectStore>, outcome: &JobOutcome) {
     let archive = OutcomeArchive::new(Arc::clone(storage));
     archive.keep(&TenantId::default(), outcome).await.unwrap();
 }
@@ -77,7 +77,7 @@ pub(crate) async fn storage_with(id: &str, tenant: &str) -> Arc<dyn ObjectStore>
     storage
 }
 
-fn with(storage: &Arc<dyn ObjectStore>, workers: &[&StubWorker]) -> GatewayConfig {
+pub(crate) fn with(storage: &Arc<dyn ObjectStore>, workers: &[&StubWorker]) -> GatewayConfig {
     GatewayConfig {
         storage: Some(Arc::clone(storage)),
         ..config(workers)
@@ -168,4 +168,36 @@ async fn what_is_damaged_is_not_shown() {
         put.await.unwrap();
         archive.find(&TenantId::default(), &mine).await.unwrap_err();
     }
+}
+
+#[tokio::test]
+async fn the_first_outcome_of_the_last_attempt_stays() {
+    let storage: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+    let (archive, tenant) = (OutcomeArchive::new(Arc::clone(&storage)), TenantId::default());
+    let id = JobId::new_now();
+    let attempt = |attempt, stage| {
+        let mut outcome = outcome(id.as_str());
+        outcome.attempt = attempt;
+        outcome.events_before = stage;
+        outcome
+    };
+    let found = async || archive.find(&tenant, &id).await.unwrap().unwrap();
+    assert_eq!(archive.keep(&tenant, &attempt(1, 0)).await.unwrap(), Kept::Ours);
+    // The same once more, as after a lost answer; and others.
+    assert_eq!(archive.keep(&tenant, &attempt(1, 0)).await.unwrap(), Kept::Ours);
+    let theirs = Kept::Theirs(Box::new(attempt(1, 0)));
+    assert_eq!(archive.keep(&tenant, &attempt(1, 7)).await.unwrap(), theirs);
+    assert_eq!(archive.keep(&tenant, &attempt(2, 0)).await.unwrap(), Kept::Ours);
+    let theirs = Kept::Theirs(Box::new(attempt(2, 0)));
+    assert_eq!(archive.keep(&tenant, &attempt(1, 7)).await.unwrap(), theirs);
+    assert_eq!(found().await, attempt(2, 0));
+    let key = format!("tenants/default/jobs/{id}.json").parse().unwrap();
+    let put = storage.put(
+        &key,
+        b"not json".to_vec().into(),
+        mayfly_storage::Precondition::None,
+    );
+    put.await.unwrap();
+    assert_eq!(archive.keep(&tenant, &attempt(1, 0)).await.unwrap(), Kept::Ours);
+    assert_eq!(found().await, attempt(1, 0));
 }

@@ -175,7 +175,7 @@ async fn a_full_queue_says_when_to_come_back() {
 async fn bodies_that_wait_are_counted_and_given_back() {
     let worker = StubWorker::start(vec![waiting()]).await;
     let gateway = TestGateway::start(GatewayConfig {
-        held_body_bytes: 60,
+        held_body_bytes: 90,
         ..config(&[&worker])
     })
     .await;

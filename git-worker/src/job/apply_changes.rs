@@ -7,10 +7,11 @@ use mayfly_session::Manifest;
 use mayfly_worker::JobContext;
 use serde_json::{Value, json};
 
-use super::{done_before, load_existing};
+use super::load_existing;
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::ignored::{self, Saved};
+use crate::repeat::{done_before, shut_out_earlier};
 use crate::workspace::Workspace;
 
 pub(crate) async fn run(
@@ -26,6 +27,7 @@ pub(crate) async fn run(
     if let Some(data) = done_before(&session, JobKind::ApplyChanges, context)? {
         return Ok(data);
     }
+    let session = shut_out_earlier(&sessions, session, context).await?;
     let mut manifest = session.manifest.clone();
     let workspace = Workspace::open(worker, &sessions, &manifest, context).await?;
 

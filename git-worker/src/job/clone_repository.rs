@@ -7,11 +7,12 @@ use mayfly_session::{Manifest, Session, SessionStore};
 use mayfly_worker::JobContext;
 use serde_json::{Value, json};
 
-use super::{done_before, remote, require_same_repository};
+use super::{remote, require_same_repository};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::ignored::{self, Ignored};
 use crate::receive::{Commit, Received, Tip, Wanted, in_units, receive};
+use crate::repeat::{done_before, shut_out_earlier};
 use crate::workspace::Workspace;
 
 pub(crate) async fn run(
@@ -22,11 +23,12 @@ pub(crate) async fn run(
     let events = &context.events;
     let sessions = worker.sessions(context);
     events.stage(Stage::DownloadingSession, "Checking for existing session...");
-    let session = sessions.load(&job.session_id).await?;
-    if let Some(session) = &session
-        && let Some(data) = done_before(session, JobKind::CloneRepository, context)?
-    {
-        return Ok(data);
+    let mut session = sessions.load(&job.session_id).await?;
+    if let Some(found) = session.take() {
+        if let Some(data) = done_before(&found, JobKind::CloneRepository, context)? {
+            return Ok(data);
+        }
+        session = Some(shut_out_earlier(&sessions, found, context).await?);
     }
     let from = remote(&job.repo_url, job.access_token.as_ref());
     let wanted = Wanted {

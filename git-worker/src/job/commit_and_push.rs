@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use mayfly_git::diff::{DiffSummary, TreeChange};
 use mayfly_git::push::SendPack;
+use mayfly_git::remote::Remote;
 use mayfly_git::scratch::{Scratch, Signature};
 use mayfly_protocol::request::CommitAndPush;
 use mayfly_protocol::{CommitId, ErrorCode, JobKind, Stage, TreeId};
@@ -10,12 +11,13 @@ use mayfly_session::{Intent, Manifest, Session};
 use mayfly_worker::JobContext;
 use serde_json::{Value, json};
 
-use super::{done_before, load_existing, or_conflict, remote};
+use super::{load_existing, or_conflict, remote};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::ignored::{self, Ignored};
 use crate::message::change_summary;
 use crate::publish::{self, Publication};
+use crate::repeat::{done_before, shut_out_earlier};
 use crate::workspace::Workspace;
 
 pub(crate) async fn run(
@@ -31,6 +33,7 @@ pub(crate) async fn run(
     if let Some(data) = done_before(&session, JobKind::CommitAndPush, context)? {
         return Ok(data);
     }
+    let session = shut_out_earlier(&sessions, session, context).await?;
     let mut manifest = session.manifest.clone();
     let workspace = Workspace::open(worker, &sessions, &manifest, context).await?;
     events.stage(Stage::Analyzing, "Analyzing changes...");
@@ -62,19 +65,16 @@ pub(crate) async fn run(
         let what = (content.tree(), &summary);
         Some(make_commit(task, &workspace, &mut manifest, what, resumed).await?)
     };
-    let mut fenced = session;
     let pushed = connection.is_some() && manifest.head.is_some();
-    if let (Some(connection), Some(head)) = (connection, manifest.head) {
-        events.stage(Stage::Pushing, format!("Pushing {}...", manifest.branch));
-        let chosen_by = made.as_ref().map_or("caller", |made| made.chosen_by.as_str());
-        let publication = prepare_push(context, &workspace, &fenced, &manifest, (head, chosen_by)).await?;
-        if let Err(error) = require_expected_tip(&connection, &publication.intent, manifest.upstream) {
-            return Err(or_conflict(&sessions, &fenced, error).await);
+    let fenced = match (connection, manifest.head) {
+        (Some(connection), Some(head)) => {
+            let chosen_by = made.as_ref().map_or("caller", |made| made.chosen_by.as_str());
+            let task = Task::of(worker, &job, context);
+            let swap = (session, &mut manifest);
+            push(task, &workspace, swap, (connection, &from), (head, chosen_by)).await?
         }
-        publish::complete(&mut manifest, &publication.intent);
-        let to = (connection, &from);
-        fenced = publish::publish(worker, &sessions, fenced, to, publication, context).await?;
-    }
+        _ => session,
+    };
     events.stage(Stage::Uploading, "Uploading to storage...");
     manifest.record(
         context.job_id.clone(),
@@ -281,6 +281,34 @@ fn signatures(task: Task<'_>) -> (Signature, Signature) {
         None => committer.clone(),
     };
     (author, committer)
+}
+
+/// Pushes the head, and writes into the manifest that it is there. The session that comes back is the one to make the final save on.
+async fn push(
+    task: Task<'_>,
+    workspace: &Workspace,
+    (session, manifest): (Session, &mut Manifest),
+    (connection, from): (SendPack, &Remote),
+    (head, chosen_by): (CommitId, &str),
+) -> Result<Session, JobError> {
+    let Task { worker, context, .. } = task;
+    let sessions = worker.sessions(context);
+    let message = format!("Pushing {}...", manifest.branch);
+    context.events.stage(Stage::Pushing, message);
+    let publication = prepare_push(context, workspace, &session, manifest, (head, chosen_by)).await?;
+    if let Err(error) = require_expected_tip(&connection, &publication.intent, manifest.upstream) {
+        return Err(or_conflict(&sessions, &session, error).await);
+    }
+    publish::complete(manifest, &publication.intent);
+    publish::publish(
+        worker,
+        &sessions,
+        session,
+        (connection, from),
+        publication,
+        context,
+    )
+    .await
 }
 
 /// Packs what the remote lacks, and says what is going to be pushed and with which packs the session keeps it.

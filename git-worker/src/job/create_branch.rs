@@ -10,12 +10,13 @@ use mayfly_worker::JobContext;
 use serde_json::{Value, json};
 
 use super::clone_repository::{Draft, clone_into_new, stand_at, stand_still};
-use super::{done_before, or_conflict, remote, require_same_repository};
+use super::{or_conflict, remote, require_same_repository};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::ignored::{self, Ignored};
 use crate::publish::{self, Publication};
 use crate::receive::{Tip, Wanted, receive};
+use crate::repeat::{done_before, shut_out_earlier};
 use crate::workspace::Workspace;
 
 pub(crate) async fn run(
@@ -31,6 +32,7 @@ pub(crate) async fn run(
     if let Some(data) = done_before(&session, JobKind::CreateBranch, context)? {
         return Ok(data);
     }
+    let session = shut_out_earlier(&sessions, session, context).await?;
     let mut manifest = session.manifest.clone();
     let from = remote(&manifest.repo_url, job.access_token.as_ref());
     let connection = if job.push {

@@ -184,6 +184,82 @@ async fn objects_of_a_lost_attempt_stay_with_the_session() {
     bare.fsck_strict();
 }
 
+/// An attempt that was done, and whose worker was lost before anybody knew: the next one says the same, and does nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_was_done_is_answered_again_and_not_done_again() {
+    let rig = Rig::new().await;
+    let bare = rig.host.publish(&TestRepo::sample(), "app");
+    let files = json!({"sessionId": "s", "files": [{"path": "a.txt", "content": "a\n"}]});
+    for (kind, body) in [
+        (JobKind::CloneRepository, rig.clone_body("s", "app")),
+        (
+            JobKind::CreateBranch,
+            rig.with_token("s", json!({"userRequest": "Add a"})),
+        ),
+        (JobKind::ApplyChanges, files),
+        (JobKind::CommitAndPush, rig.with_token("s", json!({}))),
+    ] {
+        let job = JobId::new_now();
+        let first = rig.job_as(kind, body.clone(), Some((&job, 1))).await.completed();
+        let (manifest, requests) = (rig.manifest("s").await, rig.host.requests().len());
+        let again = rig.job_as(kind, body, Some((&job, 2))).await.completed();
+        assert_eq!(again, first, "{kind:?}");
+        assert_eq!(rig.manifest("s").await, manifest, "{kind:?}");
+        assert_eq!(rig.host.requests().len(), requests, "{kind:?}");
+    }
+    assert_eq!(bare.log("main").len(), 2);
+    bare.fsck_strict();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_was_done_before_later_ones_is_not_done_again() {
+    let rig = Rig::new().await;
+    rig.host.publish(&TestRepo::sample(), "app");
+    rig.clone("s", "app").await;
+    let job = JobId::new_now();
+    let body = json!({"sessionId": "s", "files": [{"path": "a.txt", "content": "a\n"}]});
+    rig.job_as(JobKind::ApplyChanges, body.clone(), Some((&job, 1)))
+        .await
+        .completed();
+    rig.write("s", "a.txt", "newer\n").await;
+    let before = rig.manifest("s").await;
+    rig.job_as(JobKind::ApplyChanges, body, Some((&job, 2)))
+        .await
+        .failed(ErrorCode::SessionConflict);
+    assert_eq!(rig.manifest("s").await, before);
+}
+
+/// A worker that was only slow wakes up when another has the job: it neither saves nor pushes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_was_given_up_is_shut_out() {
+    let rig = Rig::new().await;
+    let bare = rig.host.publish(&TestRepo::sample(), "app");
+    rig.clone("s", "app").await;
+    rig.write("s", "a.txt", "a\n").await;
+    let job = JobId::new_now();
+    let slow = Fault::Trickle {
+        bytes: 1,
+        every: std::time::Duration::from_millis(10),
+    };
+    rig.host.fail_times(On::PushAdvertisement, 1, slow);
+    // Each attempt writes its own message, as two answers of an LLM would: their commits differ.
+    let body = |message: &str| rig.with_token("s", json!({"message": message}));
+    let first = rig.job_as(JobKind::CommitAndPush, body("First"), Some((&job, 1)));
+    let second = async {
+        while rig.host.requests_on(&On::PushAdvertisement).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        rig.job_as(JobKind::CommitAndPush, body("Second"), Some((&job, 2)))
+            .await
+    };
+    let (first, second) = tokio::join!(first, second);
+    first.failed(ErrorCode::SessionConflict);
+    assert_eq!(second.completed()["commitSha"], bare.rev_parse("main"));
+    assert_eq!(bare.log("main").len(), 3);
+    let manifest = rig.manifest("s").await.unwrap();
+    assert_eq!((manifest.fence, manifest.intent), (None, None));
+}
+
 /// The right answer.
 fn pass() -> Fault {
     Fault::Trickle {

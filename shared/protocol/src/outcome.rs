@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::event::{Event, timestamp};
+use crate::event::{Event, EventBody, timestamp};
 use crate::id::{JobId, SessionId};
 use crate::request::JobKind;
 
@@ -52,5 +52,11 @@ impl JobOutcome {
     /// The terminal event; `None` in what no worker wrote.
     pub fn terminal(&self) -> Option<&NumberedEvent> {
         self.events.last().filter(|last| last.event.is_terminal())
+    }
+
+    /// Whether the job was done.
+    pub fn is_completed(&self) -> bool {
+        let last = self.terminal().map(|last| &last.event.body);
+        matches!(last, Some(EventBody::Completed { .. }))
     }
 }

@@ -22,8 +22,10 @@ pub mod view;
 pub use delete::{DeleteError, Deleted};
 pub use incoming::IncomingPack;
 pub use list::{ListError, SessionPage};
-pub use manifest::{Fetched, HistoryEntry, Intent, JobResult, Manifest, PackEntry, PackKind, PackScope};
-pub use outcome::{OutcomeArchive, OutcomeError};
+pub use manifest::{
+    Fence, Fetched, HistoryEntry, Intent, JobResult, Manifest, PackEntry, PackKind, PackScope,
+};
+pub use outcome::{Kept, OutcomeArchive, OutcomeError};
 pub use pack_name::{InvalidPackName, PackName};
 pub use packed::PackedObjects;
 pub use repository::{KnownRepository, KnownTip};

@@ -50,6 +50,9 @@ pub struct Manifest {
     /// What the newest of them answered: an attempt at a job that was done before, and whose worker was lost, answers the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_result: Option<JobResult>,
+    /// The repeated attempt that works on the session: an earlier one that was only slow cannot save any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Fence>,
     /// Whether the session is kept however long it is not used.
     pub pinned: bool,
     /// When the session was made.
@@ -161,6 +164,16 @@ pub struct HistoryEntry {
     pub at: OffsetDateTime,
 }
 
+/// A repeated attempt at a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Fence {
+    /// The job.
+    pub job_id: JobId,
+    /// Which attempt at it, from 2.
+    pub attempt: u32,
+}
+
 /// What a job answered, saved together with what it did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -194,6 +207,7 @@ impl Manifest {
             intent: None,
             history: Vec::new(),
             last_result: None,
+            fence: None,
             pinned: false,
             created_at: at,
             updated_at: at,
@@ -235,7 +249,7 @@ impl Manifest {
         self.add_pack(entry);
     }
 
-    /// Counts one more save, by this job; what the one before answered is forgotten.
+    /// Counts one more save, by this job; what the one before answered is forgotten, and the fence falls.
     pub fn record(&mut self, job_id: JobId, kind: JobKind, user_id: Option<String>, at: OffsetDateTime) {
         self.generation = self.generation.next();
         self.updated_at = at;
@@ -250,6 +264,7 @@ impl Manifest {
         let surplus = self.history.len().saturating_sub(MAX_HISTORY);
         self.history.drain(..surplus);
         self.last_result = None;
+        self.fence = None;
     }
 
     /// Keeps what the job that was recorded last is going to answer.

@@ -1,12 +1,25 @@
-//! How jobs ended, one small object each: written once by the worker, read by any gateway.
+//! How jobs ended, one small object each: written once by the worker, or by the gateway where it ended the job itself, and read by any gateway.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mayfly_protocol::{JobId, JobOutcome, TenantId, outcome};
-use mayfly_storage::{InvalidKey, Key, ObjectStore, Precondition, StorageError};
+use mayfly_storage::{InvalidKey, Key, Object, ObjectStore, Precondition, StorageError};
 
 /// The largest outcome that is written or read, in bytes.
 const MAX_OUTCOME_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How often a swap is tried that others win.
+const ROUNDS: usize = 4;
+
+/// What became of an outcome that was to be kept.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kept {
+    /// It is kept.
+    Ours,
+    /// Another one of this attempt, or of a later one, was kept before, and stays.
+    Theirs(Box<JobOutcome>),
+}
 
 /// The outcomes in a storage.
 #[derive(Debug, Clone)]
@@ -24,6 +37,12 @@ pub enum OutcomeError {
         job: JobId,
         /// What is wrong.
         reason: String,
+    },
+    /// Others wrote it again and again at the same moment.
+    #[error("the outcome of job `{job}` is being written by several at once")]
+    Contended {
+        /// The job.
+        job: JobId,
     },
     /// It has too many bytes.
     #[error("the outcome of job `{job}` has {bytes} bytes, more than the {MAX_OUTCOME_BYTES} that are kept")]
@@ -59,8 +78,8 @@ impl OutcomeArchive {
         Self { storage }
     }
 
-    /// Keeps an outcome; that of an earlier attempt gives way.
-    pub async fn keep(&self, tenant: &TenantId, outcome: &JobOutcome) -> Result<(), OutcomeError> {
+    /// Keeps an outcome: the first of its attempt stays for good, and one of an earlier attempt gives way, as does one that is damaged.
+    pub async fn keep(&self, tenant: &TenantId, outcome: &JobOutcome) -> Result<Kept, OutcomeError> {
         let job = &outcome.job_id;
         let body = serde_json::to_vec(outcome).map_err(|error| damaged(job, error.to_string()))?;
         let bytes = body.len() as u64;
@@ -68,25 +87,48 @@ impl OutcomeArchive {
             let job = job.clone();
             return Err(OutcomeError::TooLarge { job, bytes });
         }
-        let written = self
-            .storage
-            .put(&key(tenant, job)?, body.into(), Precondition::None)
-            .await;
-        written.map(drop).map_err(|source| failed(job, source))
+        let (key, body) = (key(tenant, job)?, Bytes::from(body));
+        let mut precondition = Precondition::IfAbsent;
+        for _ in 0..ROUNDS {
+            match self.storage.put(&key, body.clone().into(), precondition).await {
+                Ok(_) => return Ok(Kept::Ours),
+                Err(StorageError::PreconditionFailed { .. }) => {}
+                Err(source) => return Err(failed(job, source)),
+            }
+            precondition = match self.read(&key, job).await? {
+                None => Precondition::IfAbsent,
+                Some(object) if object.bytes == body => return Ok(Kept::Ours),
+                Some(object) => match parse(job, &object.bytes) {
+                    Ok(theirs) if theirs.attempt >= outcome.attempt => {
+                        return Ok(Kept::Theirs(Box::new(theirs)));
+                    }
+                    Ok(_) | Err(_) => Precondition::IfMatch(object.version),
+                },
+            };
+        }
+        Err(OutcomeError::Contended { job: job.clone() })
     }
 
     /// Reads the outcome of a job; `None` where it has none, yet or any more.
     pub async fn find(&self, tenant: &TenantId, job: &JobId) -> Result<Option<JobOutcome>, OutcomeError> {
-        let object = match self.storage.get(&key(tenant, job)?, MAX_OUTCOME_BYTES).await {
-            Ok(object) => object,
-            Err(StorageError::NotFound { .. }) => return Ok(None),
-            Err(source) => return Err(failed(job, source)),
-        };
-        let outcome: JobOutcome =
-            serde_json::from_slice(&object.bytes).map_err(|error| damaged(job, error.to_string()))?;
-        check(job, &outcome).map_err(|reason| damaged(job, reason.to_owned()))?;
-        Ok(Some(outcome))
+        let object = self.read(&key(tenant, job)?, job).await?;
+        object.map(|object| parse(job, &object.bytes)).transpose()
     }
+
+    async fn read(&self, key: &Key, job: &JobId) -> Result<Option<Object>, OutcomeError> {
+        match self.storage.get(key, MAX_OUTCOME_BYTES).await {
+            Ok(object) => Ok(Some(object)),
+            Err(StorageError::NotFound { .. }) => Ok(None),
+            Err(source) => Err(failed(job, source)),
+        }
+    }
+}
+
+fn parse(job: &JobId, bytes: &[u8]) -> Result<JobOutcome, OutcomeError> {
+    let outcome: JobOutcome =
+        serde_json::from_slice(bytes).map_err(|error| damaged(job, error.to_string()))?;
+    check(job, &outcome).map_err(|reason| damaged(job, reason.to_owned()))?;
+    Ok(outcome)
 }
 
 /// `tenants/<tenant>/jobs/<job>.json`
