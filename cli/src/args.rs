@@ -5,13 +5,15 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use mayfly_http::{GuardedClient, HostPattern, HttpPolicy};
 use mayfly_server::TlsFiles;
-use mayfly_storage::{StorageOptions, StorageUrl};
+use mayfly_storage::probe::ProbeError;
+use mayfly_storage::{ObjectStore, Race, SharedOpenError, StorageOptions, StorageUrl};
 
 /// How the log looks.
 #[derive(Debug, Clone, Args)]
@@ -134,6 +136,12 @@ pub(crate) struct StorageArgs {
     /// File of certificate authorities (PEM) that S3 is trusted by, in place of the system's.
     #[arg(long, env = "AWS_CA_BUNDLE")]
     aws_ca_bundle: Option<PathBuf>,
+    /// Seconds that S3 may take to answer one attempt of a request; moving content comes on top.
+    #[arg(long, env = "STORAGE_TIMEOUT_SECS", default_value = "30", value_parser = seconds)]
+    storage_timeout: Duration,
+    /// Seconds without a byte after which a transfer from or to S3 has failed.
+    #[arg(long, env = "STORAGE_IDLE_SECS", default_value = "20", value_parser = seconds)]
+    storage_idle: Duration,
     /// Run with a storage whose conditional writes lose races; then never let two jobs of one session run at the same time.
     #[arg(long, env = "ACCEPT_ONE_WRITER", num_args = 0..=1, default_value = "false", default_missing_value = "true")]
     pub(crate) accept_one_writer: bool,
@@ -142,15 +150,49 @@ pub(crate) struct StorageArgs {
 impl StorageArgs {
     pub(crate) fn options(&self) -> StorageOptions {
         let mut options = StorageOptions::default();
+        options.operation_timeout = self.storage_timeout;
+        options.stall_timeout = self.storage_idle;
         options.s3.ca_bundle.clone_from(&self.aws_ca_bundle);
         options
     }
 
+    /// Opens the storage, and refuses one in which two workers could both win one session.
+    pub(crate) async fn open(&self, url: &StorageUrl, race: Race) -> anyhow::Result<Arc<dyn ObjectStore>> {
+        if self.accept_one_writer {
+            return Ok(mayfly_storage::open(url, &self.options()).await?);
+        }
+        match mayfly_storage::open_shared(url, &self.options(), race).await {
+            Ok(storage) => Ok(storage),
+            Err(SharedOpenError::Open(error)) => Err(error.into()),
+            Err(SharedOpenError::Probe(error @ ProbeError::Storage(_))) => {
+                Err(error).with_context(|| format!("{url} cannot be used"))
+            }
+            Err(error) => Err(error).with_context(|| {
+                format!(
+                    "{url} is not safe for several workers; --accept-one-writer runs with it all the same"
+                )
+            }),
+        }
+    }
+
     /// The same settings as environment variables, for workers that this process starts.
-    pub(crate) fn to_environment(&self) -> Option<(OsString, OsString)> {
-        self.aws_ca_bundle
-            .as_ref()
-            .map(|file| ("AWS_CA_BUNDLE".into(), file.into()))
+    pub(crate) fn to_environment(&self) -> Vec<(OsString, OsString)> {
+        let settings = [
+            ("ACCEPT_ONE_WRITER", self.accept_one_writer.to_string()),
+            (
+                "STORAGE_TIMEOUT_SECS",
+                self.storage_timeout.as_secs_f64().to_string(),
+            ),
+            ("STORAGE_IDLE_SECS", self.storage_idle.as_secs_f64().to_string()),
+        ];
+        let mut pairs: Vec<(OsString, OsString)> =
+            settings.map(|(name, value)| (name.into(), value.into())).into();
+        pairs.extend(
+            self.aws_ca_bundle
+                .as_ref()
+                .map(|file| ("AWS_CA_BUNDLE".into(), file.into())),
+        );
+        pairs
     }
 }
 

@@ -16,8 +16,7 @@ use mayfly_gateway::{
 };
 use mayfly_protocol::SecretString;
 use mayfly_server::bearer::FleetTokens;
-use mayfly_storage::probe::{ProbeError, ProbeSize};
-use mayfly_storage::{ObjectStore, StorageUrl};
+use mayfly_storage::{Race, StorageUrl};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -116,7 +115,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) async fn start(args: UpArgs, log: Environment) -> anyhow::Result<Self> {
         let storage = storage_url(args.storage_url.clone())?;
-        let opened = open_storage(&storage, &args.storage).await?;
+        let opened = args.storage.open(&storage, Race::Now).await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
             .await
             .with_context(|| format!("cannot listen on 127.0.0.1:{}; choose another PORT", args.port))?;
@@ -260,21 +259,6 @@ fn storage_url(given: Option<StorageUrl>) -> anyhow::Result<StorageUrl> {
     Ok(format!("file://{}", folder.display()).parse()?)
 }
 
-/// Opens the storage, and refuses one in which two workers could both win one session.
-async fn open_storage(url: &StorageUrl, args: &StorageArgs) -> anyhow::Result<Arc<dyn ObjectStore>> {
-    let storage = mayfly_storage::open(url, &args.options()).await?;
-    if args.accept_one_writer {
-        return Ok(storage);
-    }
-    match mayfly_storage::probe::conditional_writes(&*storage, ProbeSize::default()).await {
-        Ok(()) => Ok(storage),
-        Err(error @ ProbeError::Storage(_)) => Err(error).with_context(|| format!("{url} cannot be used")),
-        Err(error) => Err(error).with_context(|| {
-            format!("{url} is not safe for several workers; --accept-one-writer runs with it all the same")
-        }),
-    }
-}
-
 fn gateway_config(queue: &QueueArgs) -> GatewayConfig {
     GatewayConfig {
         queue_capacity: queue.queue_capacity,
@@ -296,7 +280,7 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
     }
     let storage = match &args.storage_url {
         None => None,
-        Some(url) => Some(open_storage(url, &args.storage).await?),
+        Some(url) => Some(args.storage.open(url, Race::Now).await?),
     };
     let sessions = storage
         .clone()

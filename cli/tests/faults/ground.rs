@@ -136,6 +136,8 @@ impl Ground {
             .folder(self.folder.path());
         if let Some(s3) = &self.s3 {
             launch = launch
+                // Every prefix is new: without this each worker would race for conditional writes first.
+                .env("ACCEPT_ONE_WRITER", "true")
                 .env("AWS_ENDPOINT_URL", s3.origin())
                 .env("AWS_REGION", "us-east-1")
                 .env("AWS_ACCESS_KEY_ID", "any")

@@ -37,7 +37,7 @@ pub use fault::{Fault, FaultyStore, Rule, When};
 pub use key::{InvalidKey, Key};
 pub use memory::MemoryStore;
 pub use meter::{Metered, RequestCounts};
-pub use open::open;
+pub use open::{Race, SharedOpenError, open, open_shared};
 pub use options::{EtagForm, S3Credentials, S3Options, StorageOptions};
 pub use s3::S3Store;
 pub use store::{FolderPage, MAX_REPLACEMENT_BYTES, Object, ObjectMeta, ObjectStore, Precondition, Version};

@@ -14,6 +14,8 @@ pub struct StorageOptions {
     pub operation_timeout: Duration,
     /// The longest wait for a connection to S3.
     pub connect_timeout: Duration,
+    /// The longest wait for the note of an earlier probe when a worker starts.
+    pub start_timeout: Duration,
     /// A transfer to or from S3 that moves nothing for so long has failed.
     pub stall_timeout: Duration,
     /// A transfer to or from S3 that is slower than this on the whole has failed; bounds the time of moving content.
@@ -71,6 +73,7 @@ impl Default for StorageOptions {
         Self {
             operation_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
+            start_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(20),
             min_bytes_per_second: const { NonZeroU32::new(64 * 1024).unwrap() },
             attempts: const { NonZeroU32::new(4).unwrap() },

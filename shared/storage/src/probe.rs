@@ -3,10 +3,14 @@
 //! Some servers that speak S3 ignore the conditions, and some check them but let both writers of a race win, which two calls one after
 //! the other do not show. Whoever leans on compare-and-swap runs this at start, and refuses a store that fails it.
 
+mod note;
+
 use futures::future::join_all;
 use uuid::Uuid;
 
 use crate::{Key, ObjectStore, Precondition, StorageError, Version};
+
+pub(crate) use note::{is_noted, note, unavailable};
 
 /// How hard the probe tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -67,6 +67,8 @@ const MAX_LISTED: i32 = 1000;
 #[derive(Clone)]
 pub struct S3Store {
     client: Client,
+    /// The endpoint, or the region of AWS.
+    server: String,
     bucket: String,
     /// Empty, or ends with `/`.
     prefix: String,
@@ -84,14 +86,21 @@ impl S3Store {
         prefix: Option<&Key>,
         options: &StorageOptions,
     ) -> Result<Self, OpenError> {
+        let (client, server) = connect::client(options).await?;
         Ok(Self {
-            client: connect::client(options).await?,
+            client,
+            server,
             bucket: bucket.to_owned(),
             prefix: prefix.map(|prefix| format!("{prefix}/")).unwrap_or_default(),
             options: options.clone(),
             etag_forms: EtagForms::new(options.s3.etag_form),
             background: TaskTracker::new(),
         })
+    }
+
+    /// Names server, bucket and prefix, so that a copy of the bucket elsewhere is told from it.
+    pub(crate) fn place(&self) -> String {
+        format!("{} {} {}", self.server, self.bucket, self.prefix)
     }
 
     fn full_key(&self, key: &Key) -> String {

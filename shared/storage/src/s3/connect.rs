@@ -23,7 +23,8 @@ use crate::{OpenError, S3Credentials, StorageOptions};
 /// What a server that is not AWS is signed for when nobody says otherwise; such servers take any region.
 const DEFAULT_REGION: &str = "us-east-1";
 
-pub(super) async fn client(options: &StorageOptions) -> Result<Client, OpenError> {
+/// The client, and which server it speaks to.
+pub(super) async fn client(options: &StorageOptions) -> Result<(Client, String), OpenError> {
     let sdk = sdk_config(options).await?;
     let endpoint = endpoint(options, &sdk);
     if sdk.region().is_none() && endpoint.is_none() {
@@ -33,11 +34,15 @@ pub(super) async fn client(options: &StorageOptions) -> Result<Client, OpenError
     if sdk.region().is_none() {
         config = config.region(Region::from_static(DEFAULT_REGION));
     }
+    let server = match (&endpoint, sdk.region()) {
+        (Some(endpoint), _) => endpoint.clone(),
+        (None, region) => format!("aws {}", region.map_or(DEFAULT_REGION, |region| region.as_ref())),
+    };
     if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
         // Spares the loading of certificates that nothing will be checked against.
         config = config.http_client(Builder::new().build_http());
     }
-    Ok(Client::from_conf(config.build()))
+    Ok((Client::from_conf(config.build()), server))
 }
 
 async fn sdk_config(options: &StorageOptions) -> Result<SdkConfig, OpenError> {
