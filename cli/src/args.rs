@@ -149,9 +149,11 @@ pub(crate) struct StorageArgs {
 
 impl StorageArgs {
     pub(crate) fn options(&self) -> StorageOptions {
-        let mut options = StorageOptions::default();
-        options.operation_timeout = self.storage_timeout;
-        options.stall_timeout = self.storage_idle;
+        let mut options = StorageOptions {
+            operation_timeout: self.storage_timeout,
+            stall_timeout: self.storage_idle,
+            ..StorageOptions::default()
+        };
         options.s3.ca_bundle.clone_from(&self.aws_ca_bundle);
         options
     }
