@@ -4,6 +4,7 @@
 mod faults {
     mod bombs;
     mod forged;
+    mod full;
     mod ground;
     mod killed;
     mod rivals;
