@@ -15,6 +15,8 @@ use mayfly_server::TlsFiles;
 use mayfly_storage::probe::ProbeError;
 use mayfly_storage::{ObjectStore, Race, SharedOpenError, StorageOptions, StorageUrl};
 
+use crate::gc::CollectArgs;
+
 /// How the log looks.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LogArgs {
@@ -311,6 +313,8 @@ pub(crate) struct GatewayArgs {
     pub(crate) tmp_dir: PathBuf,
     #[command(flatten)]
     pub(crate) queue: QueueArgs,
+    #[command(flatten)]
+    pub(crate) collect: CollectArgs,
 }
 
 /// How long jobs may wait, and how many.

@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod client;
 mod demo;
+mod gc;
 mod keys;
 mod secret;
 mod signal;
@@ -39,6 +40,8 @@ enum Command {
     Keys(keys::KeysCommand),
     /// Run the gateway.
     Gateway(args::GatewayArgs),
+    /// Remove what is needed no more from the storage, or say what would be removed.
+    Gc(gc::GcCommand),
     /// Run one git worker: it takes one job, and exits.
     GitWorker(args::GitWorkerArgs),
     /// Run one code worker: it takes one job, and exits.
@@ -74,6 +77,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Bench(args) => bench::command(args).await,
             Command::Keys(command) => keys::command(command),
             Command::Gateway(args) => up::gateway_command(args).await,
+            Command::Gc(args) => gc::command(args).await,
             Command::GitWorker(args) => worker::git_worker(args).await,
             Command::CodeWorker(args) => worker::code_worker(args).await,
         }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::args::{GatewayArgs, GitArgs, QueueArgs, StorageArgs, extra_ca};
+use crate::gc::CollectArgs;
 use crate::{secret, signal};
 
 /// Variables for the processes that are started.
@@ -60,6 +61,8 @@ pub(crate) struct UpArgs {
     git: GitArgs,
     #[command(flatten)]
     queue: QueueArgs,
+    #[command(flatten)]
+    collect: CollectArgs,
 }
 
 impl UpArgs {
@@ -130,6 +133,7 @@ impl Fleet {
             worker_tokens: Some(FleetTokens::parse(&token)?),
             keys: args.api_keys_file.clone().map(KeysConfig::new),
             storage: Some(Arc::clone(&opened)),
+            collect: args.collect.config(&opened)?,
             sessions: Some(SessionsConfig::new(opened, args.tmp_dir.clone())),
             ..gateway_config(&args.queue)
         };
@@ -282,6 +286,7 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
         None => None,
         Some(url) => Some(args.storage.open(url, Race::Now).await?),
     };
+    let collect = storage.as_ref().map(|opened| args.collect.config(opened));
     let sessions = storage
         .clone()
         .map(|opened| SessionsConfig::new(opened, args.tmp_dir.clone()));
@@ -294,6 +299,7 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
         tls: args.tls.files(),
         storage,
         sessions,
+        collect: collect.transpose()?.flatten(),
         ..gateway_config(&args.queue)
     };
     let listener = TcpListener::bind((args.host, args.port)).await.with_context(|| {

@@ -5,6 +5,7 @@ mod fleet {
     mod bench;
     mod cancelling;
     mod clients;
+    mod collecting;
     mod interrupted;
     mod keys;
     mod left;

@@ -9,6 +9,7 @@ use mayfly_server::bearer::FleetTokens;
 use mayfly_storage::ObjectStore;
 
 use crate::access::KeysConfig;
+use crate::collect::CollectConfig;
 use crate::fleet::address::WorkerSource;
 use crate::fleet::{PerKind, WorkerKind};
 use crate::retry::Pauses;
@@ -35,6 +36,8 @@ pub struct GatewayConfig {
     pub storage: Option<Arc<dyn ObjectStore>>,
     /// Where sessions are read from, and how; without it `/sessions` is refused.
     pub sessions: Option<SessionsConfig>,
+    /// What is collected in the storage, and how often; without it nothing is.
+    pub collect: Option<CollectConfig>,
 
     /// Jobs that may wait for each kind of worker; with more, a job is refused with `queue_full`.
     pub queue_capacity: usize,
@@ -122,6 +125,7 @@ impl Default for GatewayConfig {
             storage: None,
             outcome_timeout: Duration::from_millis(900),
             sessions: None,
+            collect: None,
             queue_capacity: 1000,
             queue_timeout: Duration::from_secs(60),
             queue_retry_after: Duration::from_secs(5),
@@ -199,6 +203,8 @@ impl GatewayConfig {
             .iter()
             .find(|(_, value)| value.is_zero())
             .map(|(name, _)| *name);
+        let collect = self.collect.as_ref().filter(|it| it.interval.is_zero());
+        let zero_time = zero_time.or(collect.map(|_| "collect.interval"));
         let sessions = self.sessions.as_ref().and_then(SessionsConfig::zero);
         zero_number
             .or(zero_time)

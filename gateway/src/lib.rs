@@ -13,6 +13,7 @@
 mod access;
 mod cancel;
 mod chance;
+mod collect;
 mod config;
 mod dispatch;
 mod error_text;
@@ -36,6 +37,7 @@ pub use access::{
     Caller, CallerLimits, InvalidKeyId, InvalidKeyLine, KeyFileError, KeyId, KeyLine, KeysConfig, NewKey,
     Scope, Scopes,
 };
+pub use collect::CollectConfig;
 pub use config::{GatewayConfig, InvalidConfig};
 pub use fleet::address::{InvalidWorkerSource, WorkerSource, WorkerUrl};
 pub use fleet::local::{LocalFleet, Supervisor, SupervisorConfig};

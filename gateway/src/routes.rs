@@ -15,7 +15,7 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use http::Request;
 use mayfly_protocol::{ErrorCode, JobKind, Refusal};
 use mayfly_server::refuse;
@@ -71,7 +71,8 @@ fn following() -> Router<Arc<Gateway>> {
 fn working() -> Router<Arc<Gateway>> {
     let mut router = Router::new()
         .route("/jobs/{id}/cancel", post(cancel::cancel))
-        .route("/sessions/{id}", delete(sessions::delete));
+        .route("/sessions/{id}", delete(sessions::delete))
+        .route("/sessions/{id}/pin", put(sessions::pin).delete(sessions::unpin));
     for kind in JobKind::ALL.iter().copied() {
         let handler = move |State(gateway): State<Arc<Gateway>>,
                             Extension(caller): Asking,

@@ -148,6 +148,13 @@ fn follow_fleet(gateway: &Arc<Gateway>, tasks: &TaskTracker, ended: &Cancellatio
     for kind in WorkerKind::ALL {
         sources.follow(*kind, configured[*kind]);
     }
+    if let Some(collect) = gateway.config.collect.clone() {
+        let ended = ended.clone();
+        task::spawn(tasks, async move {
+            // A collection may be dropped anywhere.
+            let _ended = ended.run_until_cancelled(collect.run()).await;
+        });
+    }
     let (gateway, ended) = (Arc::clone(gateway), ended.clone());
     task::spawn(tasks, async move {
         // The waker runs until the gateway ends.

@@ -5,15 +5,19 @@
 
 pub(crate) mod archive_stream;
 
+use std::collections::HashSet;
 use std::error::Error;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mayfly_protocol::{ErrorCode, Refusal, SessionId, TenantId};
 use mayfly_session::view::{SessionView, ViewError, ViewLimits};
-use mayfly_session::{DeleteError, Deleted, ListError, LoadError, Manifest, SessionStore};
+use mayfly_session::{
+    DeleteError, Deleted, ListError, LoadError, Manifest, PinError, SessionPage, SessionStore,
+};
 use mayfly_storage::ObjectStore;
 use mayfly_telemetry::task;
 use mayfly_tmp_folder::TmpFolder;
@@ -25,6 +29,9 @@ use crate::error_text::with_causes;
 
 /// A deletion that is so many times older than it may be is taken for broken off.
 const ABANDONED_FACTOR: u32 = 4;
+
+/// Pins that are looked for at the same time.
+const PINS_AT_ONCE: usize = 16;
 
 /// Where sessions are read from, and the bounds on reading them.
 #[derive(Debug, Clone)]
@@ -214,6 +221,40 @@ impl Sessions {
         within(self.config.prepare_timeout, work).await
     }
 
+    /// Those of a page's sessions that are pinned.
+    pub(crate) async fn pinned(
+        &self,
+        store: &SessionStore,
+        page: &SessionPage,
+    ) -> Result<HashSet<SessionId>, LoadError> {
+        let readable = page.sessions.iter().filter_map(|(_, session)| session.as_ref().ok());
+        let checks = readable.map(|session| async move {
+            let is_pinned = store.is_pinned(&session.manifest).await?;
+            Ok(is_pinned.then(|| session.manifest.session_id.clone()))
+        });
+        let checks: Vec<_> = checks.collect();
+        let checked = stream::iter(checks).buffered(PINS_AT_ONCE);
+        checked
+            .try_filter_map(|pinned| ready(Ok(pinned)))
+            .try_collect()
+            .await
+    }
+
+    /// Pins a session, which must exist, or lets it go.
+    pub(crate) async fn set_pin(
+        &self,
+        tenant: TenantId,
+        session: &SessionId,
+        pinned: bool,
+    ) -> Result<(), Refusal> {
+        let store = self.store(tenant);
+        let is_there = match pinned {
+            true => self.in_time(store.pin(session)).await?,
+            false => self.in_time(store.unpin(session)).await?,
+        };
+        is_there.then_some(()).ok_or_else(|| not_found(session))
+    }
+
     /// Deletes a session; it goes on whether the client waits for it or not.
     pub(crate) async fn delete(&self, tenant: TenantId, session: &SessionId) -> Result<Deleted, Refusal> {
         let bound = self.config.deletion_timeout;
@@ -260,7 +301,7 @@ macro_rules! coded {
     };
 }
 
-coded!(LoadError, ViewError, DeleteError, ListError);
+coded!(LoadError, ViewError, DeleteError, ListError, PinError);
 
 /// The refusal for an error, with the texts of its causes.
 pub(crate) fn refusal(error: &impl Coded) -> Refusal {

@@ -133,7 +133,7 @@ impl Repair<'_> {
         let fetched = self.fetch_again(damaged).await?;
         kept.packs.retain(|entry| entry.kind == PackKind::Job);
         if let Some(pack) = &fetched.pack {
-            let entry = self.sessions.replace_pack(&kept, pack, PackKind::Base).await?;
+            let entry = self.sessions.upload_pack(&kept, pack, PackKind::Base).await?;
             kept.packs.insert(0, entry);
         }
         let (upstream, tip) = (damaged.upstream, fetched.refs.branch(&fetched.branch));
@@ -199,7 +199,7 @@ impl Repair<'_> {
                 .await?;
             let entry = self
                 .sessions
-                .replace_pack(&manifest, &trees, PackKind::Trees)
+                .upload_pack(&manifest, &trees, PackKind::Trees)
                 .await?;
             manifest.replace_trees(entry);
         }

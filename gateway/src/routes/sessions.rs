@@ -1,4 +1,4 @@
-//! `GET /sessions`, `/sessions/{id}` with its diff, files and archive; `DELETE /sessions/{id}`.
+//! `GET /sessions`, `/sessions/{id}` with its diff, files and archive; `DELETE /sessions/{id}`; `PUT` and `DELETE /sessions/{id}/pin`.
 
 mod shown;
 
@@ -22,7 +22,7 @@ use super::{Asking, answer};
 use crate::queue::Lane;
 use crate::sessions::{Sessions, archive_stream};
 use crate::state::Gateway;
-use shown::{Removed, SessionDetail, SessionList};
+use shown::{Pinned, Removed, SessionDetail, SessionList};
 
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 500;
@@ -74,7 +74,8 @@ async fn list_page(
     let _place = sessions.reading()?;
     let store = sessions.store(tenant.clone());
     let page = sessions.in_time(store.page(after.as_ref(), limit)).await?;
-    Ok(json(StatusCode::OK, &SessionList::from(page)))
+    let pinned = sessions.in_time(sessions.pinned(&store, &page)).await?;
+    Ok(json(StatusCode::OK, &SessionList::new(page, &pinned)))
 }
 
 pub(super) async fn one(
@@ -89,8 +90,39 @@ async fn show(gateway: &Gateway, tenant: &TenantId, id: IdPath) -> Result<Respon
     let sessions = configured(gateway)?;
     let id = path_id(id)?;
     let _place = sessions.reading()?;
-    let manifest = sessions.load(&sessions.store(tenant.clone()), &id).await?;
-    Ok(json(StatusCode::OK, &SessionDetail::from(&manifest)))
+    let store = sessions.store(tenant.clone());
+    let manifest = sessions.load(&store, &id).await?;
+    let pinned = sessions.in_time(store.is_pinned(&manifest)).await?;
+    Ok(json(StatusCode::OK, &SessionDetail::new(&manifest, pinned)))
+}
+
+pub(super) async fn pin(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Asking,
+    id: IdPath,
+) -> Response {
+    answer(set_pin(&gateway, &caller.tenant, id, true).await)
+}
+
+pub(super) async fn unpin(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Asking,
+    id: IdPath,
+) -> Response {
+    answer(set_pin(&gateway, &caller.tenant, id, false).await)
+}
+
+async fn set_pin(
+    gateway: &Gateway,
+    tenant: &TenantId,
+    id: IdPath,
+    pinned: bool,
+) -> Result<Response, Refusal> {
+    let sessions = configured(gateway)?;
+    let session_id = path_id(id)?;
+    let _place = sessions.reading()?;
+    sessions.set_pin(tenant.clone(), &session_id, pinned).await?;
+    Ok(json(StatusCode::OK, &Pinned { session_id, pinned }))
 }
 
 pub(super) async fn delete(

@@ -48,11 +48,7 @@ async fn damage(rig: &Rig, session: &str, kind: PackKind, damage: Damage) -> usi
     for entry in packs {
         count += 1;
         let of_index = matches!(damage, Damage::FlippedBitOfTheIndex | Damage::MissingIndex);
-        let stem = entry
-            .name
-            .as_ref()
-            .map_or(entry.hash.to_string(), ToString::to_string);
-        let name = format!("{stem}.{}", if of_index { "idx" } else { "pack" });
+        let name = format!("{}.{}", entry.name, if of_index { "idx" } else { "pack" });
         let listed = rig.storage.list("").await.unwrap();
         let found = listed
             .into_iter()

@@ -44,8 +44,7 @@ impl SessionStore {
 impl IncomingPack {
     /// Ends the upload of the pack, uploads its index, and says how the manifest is to list both.
     pub async fn complete(mut self, files: &PackFiles) -> Result<PackEntry, SaveError> {
-        let mut entry = packs::entry(&self.session, files, PackKind::Base)?;
-        entry.name = Some(self.name.clone());
+        let entry = packs::entry(&self.session, self.name.clone(), files, PackKind::Base)?;
         let stored = self.store(files).await;
         stored.map_err(|source| self.failed(source))?;
         Ok(entry)

@@ -5,6 +5,7 @@ use mayfly_storage::{InvalidKey, Key};
 use sha2::{Digest, Sha256};
 
 use crate::manifest::{Manifest, PackEntry, PackScope};
+use crate::pack_name::PackName;
 
 /// `tenants/<tenant>/sessions/<session>/manifest.json`
 pub(crate) fn manifest(tenant: &TenantId, session: &SessionId) -> Result<Key, InvalidKey> {
@@ -14,6 +15,33 @@ pub(crate) fn manifest(tenant: &TenantId, session: &SessionId) -> Result<Key, In
 /// `tenants/<tenant>/repositories/<repository>/known.json`
 pub(crate) fn known_repository(tenant: &TenantId, url: &RepoUrl) -> Result<Key, InvalidKey> {
     format!("tenants/{tenant}/repositories/{}/known.json", repository_key(url)).parse()
+}
+
+/// `tenants/<tenant>/sessions/<session>/pins/<when the session was made, in Unix milliseconds>.json`
+///
+/// A session that is made anew under the id of a former one has another key, so that a pin never outlives what it was given to.
+pub(crate) fn pin(tenant: &TenantId, manifest: &Manifest) -> Result<Key, InvalidKey> {
+    let millis = manifest.created_at.unix_timestamp_nanos() / 1_000_000;
+    let folder = session_folder(tenant, &manifest.session_id);
+    format!("{folder}pins/{millis}.json").parse()
+}
+
+/// What the keys of all objects begin with.
+pub(crate) const TENANTS: &str = "tenants/";
+
+/// What the keys of all objects of a session begin with.
+pub(crate) fn session_folder(tenant: &TenantId, session: &SessionId) -> String {
+    format!("tenants/{tenant}/sessions/{session}/")
+}
+
+/// What the keys of all that came from remotes begin with.
+pub(crate) fn repositories(tenant: &TenantId) -> String {
+    format!("tenants/{tenant}/repositories/")
+}
+
+/// What the keys of all outcomes of a tenant's jobs begin with.
+pub(crate) fn jobs(tenant: &TenantId) -> String {
+    format!("tenants/{tenant}/jobs/")
 }
 
 /// What the keys of all manifests of a tenant begin with.
@@ -27,11 +55,6 @@ pub(crate) fn session_of_folder(tenant: &TenantId, folder: &str) -> Option<Sessi
     rest.strip_suffix('/')?.parse().ok()
 }
 
-/// What the keys of a session's own packs begin with.
-pub(crate) fn session_packs(tenant: &TenantId, session: &SessionId) -> String {
-    format!("tenants/{tenant}/sessions/{session}/packs/")
-}
-
 /// The two objects of a pack: its data and its index.
 #[derive(Debug)]
 pub(crate) struct PackKeys {
@@ -39,17 +62,13 @@ pub(crate) struct PackKeys {
     pub(crate) index: Key,
 }
 
-/// `…/repositories/<repository>/packs/<name>.pack` for what came from the remote, `…/sessions/<session>/packs/…` for what a job made; the name
-/// is the pack's checksum where it was given no other.
+/// `…/repositories/<repository>/packs/<pack>.pack` for what came from the remote, `…/sessions/<session>/packs/…` for what a job made.
 pub(crate) fn pack(
     tenant: &TenantId,
     manifest: &Manifest,
     entry: &PackEntry,
 ) -> Result<PackKeys, InvalidKey> {
-    match &entry.name {
-        Some(name) => named_pack(tenant, manifest, entry.scope, name),
-        None => named_pack(tenant, manifest, entry.scope, &entry.hash),
-    }
+    named_pack(tenant, manifest, entry.scope, &entry.name)
 }
 
 /// The keys of a pack of this name.
@@ -57,7 +76,7 @@ pub(crate) fn named_pack(
     tenant: &TenantId,
     manifest: &Manifest,
     scope: PackScope,
-    name: &dyn std::fmt::Display,
+    name: &PackName,
 ) -> Result<PackKeys, InvalidKey> {
     let owner = match scope {
         PackScope::Repository => format!("repositories/{}", repository_key(&manifest.repo_url)),
@@ -70,8 +89,13 @@ pub(crate) fn named_pack(
     })
 }
 
+/// The name of a pack's two objects, without their endings.
+pub(crate) fn pack_name(entry: &PackEntry) -> String {
+    entry.name.to_string()
+}
+
 /// The first 32 hexadecimal digits of the SHA-256 of what all spellings of the repository's address share.
-fn repository_key(url: &RepoUrl) -> String {
+pub(crate) fn repository_key(url: &RepoUrl) -> String {
     let digest = Sha256::digest(url.identity().as_bytes());
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

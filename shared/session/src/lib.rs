@@ -7,6 +7,7 @@
 //! session holds.
 
 mod delete;
+pub mod gc;
 mod incoming;
 mod key;
 mod list;
@@ -15,6 +16,7 @@ mod outcome;
 mod pack_name;
 mod packed;
 mod packs;
+mod pin;
 mod repository;
 mod store;
 pub mod view;
@@ -28,5 +30,6 @@ pub use manifest::{
 pub use outcome::{Kept, OutcomeArchive, OutcomeError};
 pub use pack_name::{InvalidPackName, PackName};
 pub use packed::PackedObjects;
+pub use pin::PinError;
 pub use repository::{KnownRepository, KnownTip};
 pub use store::{LoadError, SaveError, Session, SessionStore};

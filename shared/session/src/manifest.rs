@@ -53,8 +53,6 @@ pub struct Manifest {
     /// The repeated attempt that works on the session: an earlier one that was only slow cannot save any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<Fence>,
-    /// Whether the session is kept however long it is not used.
-    pub pinned: bool,
     /// When the session was made.
     #[serde(with = "mayfly_protocol::event::timestamp")]
     pub created_at: OffsetDateTime,
@@ -81,9 +79,8 @@ pub struct Fetched {
 pub struct PackEntry {
     /// The checksum at the end of the pack: 40 hexadecimal digits.
     pub hash: ObjectId,
-    /// Its name in storage, where that is not its checksum: a pack that goes up while it arrives has its place before its checksum is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<PackName>,
+    /// The name that it was stored under, by one job and once.
+    pub name: PackName,
     /// What the pack is for.
     pub kind: PackKind,
     /// Whose it is.
@@ -208,7 +205,6 @@ impl Manifest {
             history: Vec::new(),
             last_result: None,
             fence: None,
-            pinned: false,
             created_at: at,
             updated_at: at,
         }
@@ -230,6 +226,12 @@ impl Manifest {
     /// Whether the remote lacks the head, as far as the session knows.
     pub fn has_unpushed_head(&self) -> bool {
         self.head != self.upstream
+    }
+
+    /// All packs that the session holds, those of an intent too.
+    pub fn listed_packs(&self) -> impl Iterator<Item = &PackEntry> {
+        let intended = self.intent.iter().flat_map(|intent| &intent.packs);
+        self.packs.iter().chain(intended)
     }
 
     /// Adds a pack, unless it is listed already.
@@ -301,7 +303,7 @@ mod tests {
         manifest.refs.insert("refs/heads/main".into(), commit);
         manifest.add_pack(PackEntry {
             hash: ObjectId::from_bytes([9; 20]),
-            name: None,
+            name: PackName::try_from("0".repeat(32)).unwrap(),
             kind: PackKind::Base,
             scope: PackScope::Repository,
             objects: 3,
@@ -341,6 +343,7 @@ mod tests {
           "packs": [
             {
               "hash": "0909090909090909090909090909090909090909",
+              "name": "00000000000000000000000000000000",
               "kind": "base",
               "scope": "repository",
               "objects": 3,
@@ -358,7 +361,6 @@ mod tests {
               "at": "2026-01-02T03:04:05.678Z"
             }
           ],
-          "pinned": false,
           "createdAt": "2026-01-02T03:04:05.678Z",
           "updatedAt": "2026-01-02T03:04:05.678Z"
         }

@@ -1,11 +1,11 @@
-//! Fresh names for packs that go up before their checksum is known.
+//! Fresh names for packs: nobody ever stores another pack, or the same once more, under a name that was given.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A name that nobody else gives: 32 random lower-case hexadecimal digits. A checksum has 40, so the two never meet.
+/// A name that nobody else gives: 32 random lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PackName(String);

@@ -5,21 +5,27 @@ use std::path::Path;
 
 use mayfly_git::pack::PackFiles;
 use mayfly_protocol::{ObjectId, SessionId};
-use mayfly_storage::{Key, Precondition, StorageError};
+use mayfly_storage::{Precondition, StorageError};
 use sha1::{Digest, Sha1};
 
 use crate::key::{self, PackKeys};
 use crate::manifest::{Manifest, PackEntry, PackKind, PackScope};
+use crate::pack_name::PackName;
 use crate::store::{LoadError, SaveError, SessionStore};
 
-/// How a manifest lists a pack that lies under its checksum.
-pub(crate) fn entry(session: &SessionId, files: &PackFiles, kind: PackKind) -> Result<PackEntry, SaveError> {
+/// How a manifest lists a pack that lies under this name.
+pub(crate) fn entry(
+    session: &SessionId,
+    name: PackName,
+    files: &PackFiles,
+    kind: PackKind,
+) -> Result<PackEntry, SaveError> {
     Ok(PackEntry {
         hash: files.hash.parse().map_err(|source| SaveError::PackName {
             session: session.clone(),
             source,
         })?,
-        name: None,
+        name,
         kind,
         scope: match kind {
             PackKind::Job => PackScope::Session,
@@ -32,74 +38,28 @@ pub(crate) fn entry(session: &SessionId, files: &PackFiles, kind: PackKind) -> R
 }
 
 impl SessionStore {
-    /// Uploads a pack and its index, and says how the manifest is to list it. A pack that is there already is left as it is:
-    /// its name is the checksum of its content.
+    /// Uploads a pack and its index under a name of their own, and says how the manifest is to list it. Content that is there already is stored
+    /// once more: to lean on what another job stored, and nobody may list any more, would race with its removal.
     pub async fn upload_pack(
         &self,
         manifest: &Manifest,
         files: &PackFiles,
         kind: PackKind,
     ) -> Result<PackEntry, SaveError> {
-        self.put_pack(manifest, files, kind, Precondition::IfAbsent).await
-    }
-
-    /// The same, over whatever is there: what is stored under the pack's name may be damaged.
-    pub async fn replace_pack(
-        &self,
-        manifest: &Manifest,
-        files: &PackFiles,
-        kind: PackKind,
-    ) -> Result<PackEntry, SaveError> {
-        self.put_pack(manifest, files, kind, Precondition::None).await
-    }
-
-    async fn put_pack(
-        &self,
-        manifest: &Manifest,
-        files: &PackFiles,
-        kind: PackKind,
-        precondition: Precondition,
-    ) -> Result<PackEntry, SaveError> {
         let session = || manifest.session_id.clone();
-        let entry = entry(&manifest.session_id, files, kind)?;
+        let entry = entry(&manifest.session_id, PackName::fresh(), files, kind)?;
         let keys = key::pack(&self.tenant, manifest, &entry).map_err(|source| SaveError::Key {
             session: session(),
             source,
         })?;
-        for (key, file, bytes) in [
-            (&keys.pack, &files.pack, files.pack_bytes),
-            (&keys.index, &files.index, files.index_bytes),
-        ] {
-            let put = match precondition {
-                Precondition::None => self
-                    .storage
-                    .put(key, file.clone().into(), Precondition::None)
-                    .await
-                    .map(drop),
-                _ => self.put_once(key, file, bytes).await,
-            };
-            put.map_err(|source| SaveError::Storage {
+        for (key, file) in [(&keys.pack, &files.pack), (&keys.index, &files.index)] {
+            let put = self.storage.put(key, file.clone().into(), Precondition::None);
+            put.await.map_err(|source| SaveError::Storage {
                 session: session(),
                 source,
             })?;
         }
         Ok(entry)
-    }
-
-    /// Uploads a file that never changes, unless it is there. That it is there is looked at, not taken from a lost race:
-    /// the winner may have died before its upload was whole, and a manifest must name nothing that is not there.
-    async fn put_once(&self, key: &Key, file: &Path, bytes: u64) -> Result<(), StorageError> {
-        let put = self
-            .storage
-            .put(key, file.to_owned().into(), Precondition::IfAbsent);
-        match put.await {
-            Ok(_) => Ok(()),
-            Err(lost @ StorageError::PreconditionFailed { .. }) => match self.storage.head(key).await? {
-                Some(stored) if stored == bytes => Ok(()),
-                _ => Err(lost),
-            },
-            Err(error) => Err(error),
-        }
     }
 
     /// Downloads the session's small packs (all but [`PackKind::Base`]) into a folder, and checks them.

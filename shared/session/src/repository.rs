@@ -2,12 +2,16 @@
 //!
 //! It is a hint, and never the only copy of anything: without it a clone is merely larger. It is shown to nobody: a clone
 //! asks the remote for its refs with the caller's own token before it uses any of this.
+//!
+//! Packs that no session lists any more are *retired* here before they are removed: from then on no clone learns of them from this document, and
+//! none gives them back to it.
 
 use std::collections::BTreeMap;
 
 use mayfly_protocol::{CommitId, ObjectId, RepoUrl, TreeId};
 use mayfly_storage::{Precondition, StorageError, Version};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use crate::key;
 use crate::manifest::{Manifest, PackEntry, PackKind};
@@ -15,7 +19,7 @@ use crate::store::SessionStore;
 
 const FORMAT_VERSION: u32 = 1;
 /// The largest document that is read, in bytes.
-const MAX_BYTES: u64 = 1024 * 1024;
+pub(crate) const MAX_BYTES: u64 = 1024 * 1024;
 /// Packs after which the list begins anew with those of the last clone: each pull adds one.
 const MAX_PACKS: usize = 32;
 /// Branches that are remembered.
@@ -28,12 +32,26 @@ const ATTEMPTS: usize = 4;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KnownRepository {
     format_version: u32,
-    /// The repository's address, without `.git`.
-    repository: String,
+    /// The repository's address, without `.git`; `None` where nothing but retired packs is known of it.
+    repository: Option<String>,
     /// The branches as last seen at the remote, by full ref; the packs hold each commit and all that it reaches.
     pub tips: BTreeMap<String, KnownTip>,
     /// The packs that came from the remote.
     pub packs: Vec<PackEntry>,
+    /// Packs that are to be removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) retired: Vec<RetiredPack>,
+}
+
+/// A pack that no session listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RetiredPack {
+    /// The name of its two objects, without their endings.
+    pub(crate) name: String,
+    /// A time at which no clone could learn of it any more.
+    #[serde(with = "mayfly_protocol::event::timestamp")]
+    pub(crate) at: OffsetDateTime,
 }
 
 /// A commit whose trees have been checked.
@@ -48,14 +66,54 @@ pub struct KnownTip {
     pub trees: PackEntry,
 }
 
+/// The document has a format that this build does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("it has format {0}; this build reads {FORMAT_VERSION}")]
+pub(crate) struct NewerFormat(u32);
+
 impl KnownRepository {
-    fn new(repository: String) -> Self {
+    pub(crate) fn new(repository: Option<String>) -> Self {
         Self {
             format_version: FORMAT_VERSION,
             repository,
             tips: BTreeMap::new(),
             packs: Vec::new(),
+            retired: Vec::new(),
         }
+    }
+
+    /// Reads the document; an error where it is of a format that a newer build wrote, `None` where it is damaged.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Self>, NewerFormat> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Format {
+            format_version: u32,
+        }
+        match serde_json::from_slice::<Format>(bytes) {
+            Ok(Format { format_version }) if format_version > FORMAT_VERSION => {
+                Err(NewerFormat(format_version))
+            }
+            _ => Ok(serde_json::from_slice(bytes).ok()),
+        }
+    }
+
+    /// The packs that clones are told of.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = &PackEntry> {
+        self.packs.iter().chain(self.tips.values().map(|tip| &tip.trees))
+    }
+
+    /// The same with nothing that clones are told of; retired packs stay so.
+    pub(crate) fn emptied(&self) -> Self {
+        Self {
+            tips: BTreeMap::new(),
+            packs: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    fn is_retired(&self, pack: &PackEntry) -> bool {
+        let name = key::pack_name(pack);
+        self.retired.iter().any(|retired| retired.name == name)
     }
 
     /// The tip that is this commit, whatever its branch.
@@ -103,8 +161,8 @@ impl SessionStore {
                 return None;
             }
         };
-        let known: KnownRepository = serde_json::from_slice(&object.bytes).ok()?;
-        let fits = known.format_version == FORMAT_VERSION && known.repository == url.identity();
+        let known = KnownRepository::parse(&object.bytes).ok()??;
+        let fits = known.repository.as_deref() == Some(url.identity());
         fits.then_some((known, object.version))
     }
 
@@ -154,7 +212,7 @@ impl SessionStore {
         if pack.is_some_and(|pack| !names(pack)) {
             return;
         }
-        let emptied = KnownRepository::new(url.identity().to_owned());
+        let emptied = known.emptied();
         let (Ok(key), Ok(body)) = (
             key::known_repository(&self.tenant, url),
             serde_json::to_vec_pretty(&emptied),
@@ -179,14 +237,24 @@ impl SessionStore {
         let Ok(key) = key::known_repository(&self.tenant, url) else {
             return Ok(());
         };
-        let (mut known, precondition) = match self.read_known(url).await {
-            Some((known, version)) => (known, Precondition::IfMatch(version)),
-            None => (
-                KnownRepository::new(url.identity().to_owned()),
-                Precondition::None,
-            ),
+        let (found, precondition) = match self.storage.get(&key, MAX_BYTES).await {
+            Ok(object) => match KnownRepository::parse(&object.bytes) {
+                Ok(found) => (found, Precondition::IfMatch(object.version)),
+                Err(_) => return Ok(()),
+            },
+            Err(StorageError::NotFound { .. }) => (None, Precondition::IfAbsent),
+            Err(error) => return Err(error),
         };
+        let mut known = found.unwrap_or_else(|| KnownRepository::new(None));
         let before = known.clone();
+        known.repository = Some(url.identity().to_owned());
+        if packs
+            .iter()
+            .chain([&tip.trees])
+            .any(|pack| known.is_retired(pack))
+        {
+            return Ok(());
+        }
         known.learn(manifest.branch.to_ref(), tip, packs);
         if known == before {
             return Ok(());
@@ -205,6 +273,7 @@ mod tests {
 
     fn pack(number: u8) -> PackEntry {
         PackEntry {
+            id: format!("01890000-0000-7000-8000-000000000{number:03x}").parse().unwrap(),
             hash: ObjectId::from_bytes([number; 20]),
             name: None,
             kind: PackKind::Base,
@@ -226,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_list_of_packs_is_bounded_and_never_loses_what_a_tip_needs() {
-        let mut known = KnownRepository::new("https://host/o/r".into());
+        let mut known = KnownRepository::new(Some("https://host/o/r".into()));
         let mut begun_anew = 0;
         for number in 0..200 {
             // As a clone does: it lists what is known and what it fetched, or everything in one pack.

@@ -27,6 +27,16 @@ pub struct Session {
     version: Version,
 }
 
+impl Session {
+    pub(crate) fn from_parts(manifest: Manifest, version: Version) -> Self {
+        Self { manifest, version }
+    }
+
+    pub(crate) fn into_parts(self) -> (Manifest, Version) {
+        (self.manifest, self.version)
+    }
+}
+
 /// Why a session, or an object of it, could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -191,10 +201,7 @@ impl SessionStore {
             reason,
             pack: None,
         })?;
-        Ok(Some(Session {
-            manifest,
-            version: object.version,
-        }))
+        Ok(Some(Session::from_parts(manifest, object.version)))
     }
 
     /// Reads what is stored under the manifest's key, whatever it is.
@@ -271,7 +278,7 @@ fn encode(manifest: &Manifest) -> Result<Vec<u8>, SaveError> {
     }
 }
 
-fn parse(session: &SessionId, bytes: &[u8]) -> Result<Manifest, String> {
+pub(crate) fn parse(session: &SessionId, bytes: &[u8]) -> Result<Manifest, String> {
     let value: serde_json::Value =
         serde_json::from_slice(bytes).map_err(|error| format!("its manifest is not JSON ({error})"))?;
     match value.get("formatVersion").and_then(serde_json::Value::as_u64) {

@@ -1,5 +1,7 @@
 //! Sessions as JSON.
 
+use std::collections::HashSet;
+
 use mayfly_protocol::event::timestamp;
 use mayfly_protocol::{CommitId, Generation, Refusal, SessionId, TreeId};
 use mayfly_session::{Deleted, HistoryEntry, LoadError, Manifest, PackEntry, Session, SessionPage};
@@ -74,6 +76,14 @@ struct PushUnderWay<'a> {
     commit_sha: CommitId,
 }
 
+/// Whether a session is kept however long it is not used.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Pinned {
+    pub(super) session_id: SessionId,
+    pub(super) pinned: bool,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Removed {
@@ -83,18 +93,26 @@ pub(super) struct Removed {
     bytes: u64,
 }
 
-impl From<SessionPage> for SessionList {
-    fn from(page: SessionPage) -> Self {
+impl SessionList {
+    /// A page, with those of its sessions that are pinned.
+    pub(super) fn new(page: SessionPage, pinned: &HashSet<SessionId>) -> Self {
+        let sessions = page.sessions.into_iter();
         Self {
             next: page.next,
-            sessions: page.sessions.into_iter().map(listed).collect(),
+            sessions: sessions.map(|session| listed(session, pinned)).collect(),
         }
     }
 }
 
-fn listed((session_id, session): (SessionId, Result<Session, LoadError>)) -> Listed {
+fn listed(
+    (session_id, session): (SessionId, Result<Session, LoadError>),
+    pinned: &HashSet<SessionId>,
+) -> Listed {
     match session {
-        Ok(session) => Listed::Readable(Box::new(SessionSummary::from(&session.manifest))),
+        Ok(session) => {
+            let is_pinned = pinned.contains(&session_id);
+            Listed::Readable(Box::new(SessionSummary::new(&session.manifest, is_pinned)))
+        }
         Err(error) => Listed::Unreadable(Unreadable {
             session_id,
             refusal: refusal(&error),
@@ -102,8 +120,8 @@ fn listed((session_id, session): (SessionId, Result<Session, LoadError>)) -> Lis
     }
 }
 
-impl From<&Manifest> for SessionSummary {
-    fn from(manifest: &Manifest) -> Self {
+impl SessionSummary {
+    fn new(manifest: &Manifest, pinned: bool) -> Self {
         let sizes = manifest.packs.iter().map(|pack| pack.pack_bytes);
         Self {
             session_id: manifest.session_id.clone(),
@@ -115,7 +133,7 @@ impl From<&Manifest> for SessionSummary {
             has_unpushed_commits: manifest.has_unpushed_head(),
             worktree: manifest.worktree,
             shallow: !manifest.shallow.is_empty(),
-            pinned: manifest.pinned,
+            pinned,
             created_at: timestamp::format(manifest.created_at),
             updated_at: timestamp::format(manifest.updated_at),
             pack_count: manifest.packs.len(),
@@ -124,10 +142,10 @@ impl From<&Manifest> for SessionSummary {
     }
 }
 
-impl<'a> From<&'a Manifest> for SessionDetail<'a> {
-    fn from(manifest: &'a Manifest) -> Self {
+impl<'a> SessionDetail<'a> {
+    pub(super) fn new(manifest: &'a Manifest, pinned: bool) -> Self {
         Self {
-            summary: manifest.into(),
+            summary: SessionSummary::new(manifest, pinned),
             depth: manifest.fetched.depth,
             fetched_because: &manifest.fetched.reason,
             packs: &manifest.packs,

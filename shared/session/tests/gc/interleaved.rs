@@ -1,0 +1,225 @@
+//! Jobs and collections on one storage, call by call in an order by chance, with kills, stalls and a clock that runs: whatever a manifest lists is
+//! there, always; and when the jobs are gone, so is all that they left.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mayfly_protocol::{JobId, JobKind, ObjectId, SessionId, TenantId};
+use mayfly_session::gc::{Gc, GcPolicy};
+use mayfly_session::{Manifest, PackEntry, PackKind, PackScope, Session, SessionStore};
+use mayfly_storage::ObjectStore;
+use tempfile::TempDir;
+
+use super::world::{Actor, World, pack_files};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const LONGEST_JOB: Duration = Duration::from_secs(3600);
+
+fn policy() -> GcPolicy {
+    let grace = LONGEST_JOB + 10 * MINUTE;
+    GcPolicy {
+        session_ttl: Some(2 * grace),
+        grace,
+        outcome_retention: None,
+        longest_job: LONGEST_JOB,
+    }
+}
+
+/// Numbers by chance that can be had again (SplitMix64).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+/// One job: clones where there is no session, and otherwise pulls or changes it. Contents repeat, so that packs of different jobs are the same.
+async fn job(
+    storage: Arc<dyn ObjectStore>,
+    id: SessionId,
+    (content, now): (u64, std::time::SystemTime),
+    folder: Arc<TempDir>,
+) {
+    let sessions = SessionStore::new(storage, TenantId::default());
+    let Ok(found) = sessions.load(&id).await else {
+        return;
+    };
+    let mut manifest = match &found {
+        Some(session) => session.manifest.clone(),
+        None => {
+            let (url, branch) = ("https://host/o/r".parse().unwrap(), "main".parse().unwrap());
+            Manifest::new(id, url, branch, now.into())
+        }
+    };
+    let done = match (&found, content % 3) {
+        (None, _) => clone(&sessions, &mut manifest, content, &folder).await,
+        (Some(_), 0) => fetch(&sessions, &mut manifest, content, &folder).await,
+        (Some(_), _) => change(&sessions, &mut manifest, content, &folder).await,
+    };
+    if done.is_some() {
+        manifest.record(JobId::new_now(), JobKind::ApplyChanges, None, now.into());
+        let _may_conflict = sessions.save(found.as_ref(), manifest).await;
+    }
+}
+
+async fn clone(
+    sessions: &SessionStore,
+    manifest: &mut Manifest,
+    content: u64,
+    folder: &TempDir,
+) -> Option<()> {
+    if let Some(known) = sessions.known_repository(&manifest.repo_url).await {
+        manifest.packs.clone_from(&known.packs);
+        if content.is_multiple_of(2) {
+            let tip = known.tips.values().next()?;
+            manifest.replace_trees(tip.trees.clone());
+            return Some(());
+        }
+    }
+    fetch(sessions, manifest, content, folder).await
+}
+
+/// What came from a remote: a pack, and one of the trees; remembered for other clones before the session is saved.
+async fn fetch(
+    sessions: &SessionStore,
+    manifest: &mut Manifest,
+    content: u64,
+    folder: &TempDir,
+) -> Option<()> {
+    let base = pack_files(folder, &format!("base {content}"));
+    let base = sessions.upload_pack(manifest, &base, PackKind::Base).await.ok()?;
+    manifest.add_pack(base);
+    let trees = pack_files(folder, &format!("trees {content}"));
+    let trees = sessions.upload_pack(manifest, &trees, PackKind::Trees).await.ok()?;
+    manifest.replace_trees(trees);
+    let commit = ObjectId::from_bytes([content as u8; 20]);
+    manifest.head = Some(commit);
+    manifest.refs.insert("refs/heads/main".into(), commit);
+    sessions.remember(manifest, commit).await;
+    Some(())
+}
+
+/// What a job makes: a pack of the session; packs that were replaced are listed no more.
+async fn change(
+    sessions: &SessionStore,
+    manifest: &mut Manifest,
+    content: u64,
+    folder: &TempDir,
+) -> Option<()> {
+    let own = pack_files(folder, &format!("job {content}"));
+    let own = sessions.upload_pack(manifest, &own, PackKind::Job).await.ok()?;
+    if content.is_multiple_of(5) {
+        manifest.packs.retain(|pack| pack.kind != PackKind::Job);
+    }
+    manifest.add_pack(own);
+    Some(())
+}
+
+async fn collect(storage: Arc<dyn ObjectStore>) {
+    let gc = Gc::new(storage, policy()).unwrap();
+    let _may_fail = gc.run(&mut |_| {}).await;
+}
+
+/// The packs that are listed anywhere, as parts of keys, with who lists them.
+async fn listed(sessions: &SessionStore) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let name = |who: &str, pack: &PackEntry| {
+        let scope = match pack.scope {
+            PackScope::Repository => "/repositories/".to_owned(),
+            PackScope::Session => format!("/sessions/{who}/"),
+        };
+        (scope, pack.id.to_string())
+    };
+    let page = sessions.page(None, 100.try_into().unwrap()).await.unwrap();
+    for (id, session) in page.sessions {
+        let packs = session.map(|session: Session| session.manifest.packs);
+        found.extend(packs.iter().flatten().map(|pack| name(id.as_str(), pack)));
+    }
+    let known = sessions
+        .known_repository(&"https://host/o/r".parse().unwrap())
+        .await;
+    for known in known {
+        let trees = known.tips.values().map(|tip| &tip.trees);
+        found.extend(known.packs.iter().chain(trees).map(|pack| name("known", pack)));
+    }
+    found
+}
+
+async fn assert_whole(world: &Arc<World>, sessions: &SessionStore, seed: u64) {
+    let there: BTreeSet<String> = world.keys().await.into_iter().collect();
+    for (scope, pack) in listed(sessions).await {
+        let is_there = |extension: &str| {
+            let end = format!("/{pack}.{extension}");
+            there
+                .iter()
+                .any(|key| key.contains(&scope) && key.ends_with(&end))
+        };
+        assert!(
+            is_there("pack") && is_there("idx"),
+            "seed {seed}: {scope} lists {pack}, which is gone"
+        );
+    }
+}
+
+/// Runs one order of things. Collections may stand still for ever; jobs may not be older than the longest job.
+async fn run(seed: u64) {
+    const STEPS: u64 = 2500;
+    let (world, mut chance) = (World::new(), Chance(seed));
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let open = SessionStore::new(world.open(), TenantId::default());
+    let (mut jobs, mut collections): (Vec<Actor<()>>, Vec<Actor<()>>) = (Vec::new(), Vec::new());
+    for step in 0..STEPS {
+        world.advance(Duration::from_secs(match chance.below(100) {
+            0 => 7200,
+            1..20 => 600,
+            _ => chance.below(60),
+        }));
+        let too_old = |actor: &Actor<()>| world.now() >= actor.began + LONGEST_JOB;
+        jobs.retain(|actor| !too_old(actor));
+        if jobs.len() < 4 && chance.below(4) == 0 {
+            let id: SessionId = format!("s{}", chance.below(3)).parse().unwrap();
+            let (content, folder) = (chance.below(6), Arc::clone(&folder));
+            let now = world.now();
+            jobs.push(Actor::new(&world, |storage| {
+                job(storage, id, (content, now), folder)
+            }));
+        }
+        if collections.len() < 3 && chance.below(20) == 0 {
+            collections.push(Actor::new(&world, collect));
+        }
+        let actors = match chance.below(2) {
+            0 => &mut jobs,
+            _ => &mut collections,
+        };
+        if actors.is_empty() {
+            continue;
+        }
+        let at = chance.below(actors.len() as u64) as usize;
+        if chance.below(60) == 0 || actors[at].step().await.is_some() {
+            actors.swap_remove(at);
+        }
+        if step % 5 == 0 {
+            assert_whole(&world, &open, seed).await;
+        }
+    }
+    drop((jobs, collections));
+    assert_whole(&world, &open, seed).await;
+    for _ in 0..8 {
+        world.advance(2 * policy().grace);
+        collect(world.open()).await;
+    }
+    assert_eq!(world.keys().await, ["gc/last-run.json"], "seed {seed}");
+}
+
+#[tokio::test]
+async fn nothing_that_is_listed_goes_and_nothing_else_stays() {
+    for seed in 0..12 {
+        run(seed).await;
+    }
+}
