@@ -270,3 +270,7 @@ pub(super) fn upload(alive: OffsetDateTime, policy: &GcPolicy, now: OffsetDateTi
     let age = age(alive, now);
     (age >= policy.grace).then_some(Reason::Unfinished { age })
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;
