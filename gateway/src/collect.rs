@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mayfly_session::gc::{Gc, GcLine};
-use tokio::time::{MissedTickBehavior, interval_at, timeout, Instant};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 /// The time from the start of a gateway to its first collection, at most.
 const FIRST: Duration = Duration::from_secs(60);
@@ -33,10 +33,21 @@ impl CollectConfig {
     /// A collection that began within half of the interval was another gateway's.
     async fn collect(&self) {
         let mut tell = |line: &GcLine| match &line.error {
-            None => tracing::info!(subject = ?line.subject, key = line.key, bytes = line.bytes, reason = line.reason, "collected"),
-            Some(error) => tracing::warn!(key = line.key, error, "could not be collected; the next collection tries again"),
+            None => {
+                tracing::info!(subject = ?line.subject, key = line.key, bytes = line.bytes, reason = line.reason, "collected");
+            }
+            Some(error) => tracing::warn!(
+                key = line.key,
+                error,
+                "could not be collected; the next collection tries again"
+            ),
         };
-        match timeout(self.timeout, self.gc.run_unless_recent(self.interval / 2, &mut tell)).await {
+        match timeout(
+            self.timeout,
+            self.gc.run_unless_recent(self.interval / 2, &mut tell),
+        )
+        .await
+        {
             Ok(Ok(Some(sums))) => tracing::info!(
                 sessions = sums.sessions,
                 objects = sums.objects,
@@ -45,7 +56,9 @@ impl CollectConfig {
                 "collected garbage in the storage"
             ),
             Ok(Ok(None)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "garbage could not be collected; the next collection goes on"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "garbage could not be collected; the next collection goes on");
+            }
             Err(_) => tracing::warn!("a collection of garbage took too long; the next one goes on"),
         }
     }

@@ -227,7 +227,10 @@ impl Sessions {
         store: &SessionStore,
         page: &SessionPage,
     ) -> Result<HashSet<SessionId>, LoadError> {
-        let readable = page.sessions.iter().filter_map(|(_, session)| session.as_ref().ok());
+        let readable = page
+            .sessions
+            .iter()
+            .filter_map(|(_, session)| session.as_ref().ok());
         let checks = readable.map(|session| async move {
             let is_pinned = store.is_pinned(&session.manifest).await?;
             Ok(is_pinned.then(|| session.manifest.session_id.clone()))

@@ -8,7 +8,15 @@ use serde_json::{Value, json};
 
 use super::rig::{Rig, get, get_json, post};
 
-const UP: &[&str] = &["up", "--port", "0", "--git-workers", "1", "--gc-interval", "never"];
+const UP: &[&str] = &[
+    "up",
+    "--port",
+    "0",
+    "--git-workers",
+    "1",
+    "--gc-interval",
+    "never",
+];
 
 /// Makes everything in the storage look as old as this.
 fn age(folder: &Path, by: Duration) {
@@ -43,7 +51,10 @@ async fn what_is_pinned_stays_and_what_is_old_goes() {
     assert_eq!(absent.send().await.unwrap().status(), 404);
 
     assert_eq!(gc(&rig, &["--dry-run"]).await.1.lines().count(), 1, "all is new");
-    age(&rig.folder.path().join("storage"), Duration::from_secs(8 * 24 * 3600));
+    age(
+        &rig.folder.path().join("storage"),
+        Duration::from_secs(8 * 24 * 3600),
+    );
     let (_, told) = gc(&rig, &["--dry-run"]).await;
     assert!(
         told.contains("would remove tenants/default/sessions/old/ ("),
@@ -55,7 +66,10 @@ async fn what_is_pinned_stays_and_what_is_old_goes() {
 
     let (succeeded, told) = gc(&rig, &["--json"]).await;
     let sums: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
-    assert!(succeeded && sums["sessions"] == 1 && sums["failed"] == 0, "{told}");
+    assert!(
+        succeeded && sums["sessions"] == 1 && sums["failed"] == 0,
+        "{told}"
+    );
     assert_eq!(get(&base, "/sessions/old").await.status(), 404);
     assert_eq!(get_json(&base, "/sessions/kept").await["pinned"], true);
     let listed = get_json(&base, "/sessions").await;

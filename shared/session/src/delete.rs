@@ -109,7 +109,9 @@ pub enum DeleteError {
         source: serde_json::Error,
     },
     /// What was to be kept after all could not be put back.
-    #[error("session `{session}` is pinned, and could not be put back from its deletion; the next collection does so")]
+    #[error(
+        "session `{session}` is pinned, and could not be put back from its deletion; the next collection does so"
+    )]
     PutBack {
         /// The session.
         session: SessionId,
@@ -246,7 +248,9 @@ impl SessionStore {
             source,
         })?;
         let key = self.manifest_key(session)?;
-        let marked = self.storage.put(&key, body.into(), Precondition::IfMatch(version));
+        let marked = self
+            .storage
+            .put(&key, body.into(), Precondition::IfMatch(version));
         marked.await.map_err(|source| match source {
             StorageError::PreconditionFailed { .. } => DeleteError::Conflict {
                 session: session.clone(),

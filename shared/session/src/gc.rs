@@ -103,13 +103,17 @@ pub enum GcError {
     #[error("nothing is collected with these settings")]
     Policy(#[from] InvalidPolicy),
     /// The storage could not be looked through.
-    #[error("the storage could not be looked through; what was removed until then is gone, and the next collection goes on")]
+    #[error(
+        "the storage could not be looked through; what was removed until then is gone, and the next collection goes on"
+    )]
     Storage(#[from] StorageError),
     /// A name makes no storage key.
     #[error("a place in the storage has no name")]
     Key(#[from] InvalidKey),
     /// The note of the collection is not in the listing that follows it.
-    #[error("the storage does not list `{LAST_RUN}`, which was just written; a storage whose listings lag is not collected")]
+    #[error(
+        "the storage does not list `{LAST_RUN}`, which was just written; a storage whose listings lag is not collected"
+    )]
     StaleListing,
 }
 

@@ -150,7 +150,7 @@ impl<'a> Collection<'a> {
         }
         let ended: Result<Option<Deleted>, DeleteError> = match content {
             Content::Nothing | Content::Unreadable(_) => return None,
-            Content::Live(session) => store.expire(session, ABANDONED_AFTER).await,
+            Content::Live(session) => store.expire(*session, ABANDONED_AFTER).await,
             Content::Marked(mark, version) => match mark.into_manifest() {
                 Some(was) => store.finish_expiry(was, version, ABANDONED_AFTER).await,
                 None => store.delete_found(id, version, ABANDONED_AFTER).await.map(Some),
@@ -282,7 +282,9 @@ fn apply(plan: &RepositoryPlan, known: &mut KnownRepository, at: OffsetDateTime)
         known.tips.clear();
         known.packs.clear();
     }
-    known.retired.retain(|retired| !plan.strike.contains(&retired.name));
+    known
+        .retired
+        .retain(|retired| !plan.strike.contains(&retired.name));
     let retired = plan.retire.iter().map(|name| RetiredPack {
         name: name.clone(),
         at,

@@ -259,9 +259,7 @@ pub(super) fn repository(facts: &RepositoryFacts, policy: &GcPolicy, now: Offset
 /// Decides on the outcome of a job.
 pub(super) fn outcome(found: &Found, policy: &GcPolicy, now: OffsetDateTime) -> Option<Reason> {
     let age = found.age(now);
-    let is_old = policy
-        .outcome_retention
-        .is_some_and(|retention| age >= retention);
+    let is_old = policy.outcome_retention.is_some_and(|retention| age >= retention);
     is_old.then_some(Reason::Outlived { age })
 }
 

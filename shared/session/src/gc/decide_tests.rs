@@ -114,7 +114,10 @@ proptest! {
 
 #[test]
 fn what_is_not_known_is_left_alone() {
-    let strange = vec![object("sessions/s", "other/x", 900), object("sessions/s", "x", 900)];
+    let strange = vec![
+        object("sessions/s", "other/x", 900),
+        object("sessions/s", "x", 900),
+    ];
     let absent = SessionFacts {
         standing: Standing::Absent,
         objects: strange,

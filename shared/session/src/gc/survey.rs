@@ -57,7 +57,7 @@ fn found(meta: ObjectMeta) -> Found {
 /// What stands under a session's name, with the fence for changing it.
 pub(super) enum Content {
     Nothing,
-    Live(Session),
+    Live(Box<Session>),
     Marked(DeletionMark, Version),
     Unreadable(String),
 }
@@ -112,7 +112,7 @@ pub(super) async fn session(store: &SessionStore, id: &SessionId) -> Result<Surv
         Ok(Some(object)) => match DeletionMark::parse(&object.bytes) {
             Some(mark) => Content::Marked(mark, object.version),
             None => match crate::store::parse(id, &object.bytes) {
-                Ok(manifest) => Content::Live(Session::from_parts(manifest, object.version)),
+                Ok(manifest) => Content::Live(Box::new(Session::from_parts(manifest, object.version))),
                 Err(reason) => Content::Unreadable(reason),
             },
         },
@@ -187,7 +187,10 @@ pub(super) async fn repository(
     let read = store.storage.get(&known_key, repository::MAX_BYTES).await;
     let document = match read {
         Ok(object) => match KnownRepository::parse(&object.bytes) {
-            Ok(known) => Some((known.unwrap_or_else(|| KnownRepository::new(None)), object.version)),
+            Ok(known) => Some((
+                known.unwrap_or_else(|| KnownRepository::new(None)),
+                object.version,
+            )),
             Err(_) => return Ok(None),
         },
         Err(StorageError::NotFound { .. }) => None,
@@ -196,16 +199,19 @@ pub(super) async fn repository(
     let listing = store.storage.list(&folder).await?;
     let mut objects: Vec<Found> = listing.into_iter().map(found).collect();
     let listed = objects.iter().find(|object| object.key == known_key);
-    let known = document.as_ref().zip(listed).map(|((known, _), listed)| KnownFacts {
-        listed: known.listed().map(key::pack_name).collect(),
-        retired: known
-            .retired
-            .iter()
-            .map(|retired| (retired.name.clone(), retired.at))
-            .collect(),
-        written: listed.modified,
-        bytes: listed.bytes,
-    });
+    let known = document
+        .as_ref()
+        .zip(listed)
+        .map(|((known, _), listed)| KnownFacts {
+            listed: known.listed().map(key::pack_name).collect(),
+            retired: known
+                .retired
+                .iter()
+                .map(|retired| (retired.name.clone(), retired.at))
+                .collect(),
+            written: listed.modified,
+            bytes: listed.bytes,
+        });
     objects.retain(|object| object.pack_name().is_some());
     let in_use = usage.by_repository.get(id);
     let facts = RepositoryFacts {

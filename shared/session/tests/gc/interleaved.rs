@@ -96,7 +96,10 @@ async fn fetch(
     let base = sessions.upload_pack(manifest, &base, PackKind::Base).await.ok()?;
     manifest.add_pack(base);
     let trees = pack_files(folder, &format!("trees {content}"));
-    let trees = sessions.upload_pack(manifest, &trees, PackKind::Trees).await.ok()?;
+    let trees = sessions
+        .upload_pack(manifest, &trees, PackKind::Trees)
+        .await
+        .ok()?;
     manifest.replace_trees(trees);
     let commit = ObjectId::from_bytes([content as u8; 20]);
     manifest.head = Some(commit);
@@ -144,7 +147,7 @@ async fn listed(sessions: &SessionStore) -> Vec<(String, String)> {
     let known = sessions
         .known_repository(&"https://host/o/r".parse().unwrap())
         .await;
-    for known in known {
+    if let Some(known) = known {
         let trees = known.tips.values().map(|tip| &tip.trees);
         found.extend(known.packs.iter().chain(trees).map(|pack| name("known", pack)));
     }
@@ -219,7 +222,7 @@ async fn run(seed: u64) {
 
 #[tokio::test]
 async fn nothing_that_is_listed_goes_and_nothing_else_stays() {
-    for seed in 0..12 {
+    for seed in 0..6 {
         run(seed).await;
     }
 }

@@ -86,7 +86,10 @@ async fn a_session_goes_a_week_after_its_last_use_and_its_shared_packs_follow() 
     assert_eq!(subjects(&lines), [GcSubject::Session]);
     assert_eq!(lines[0].reason, "not used for 7days and not pinned");
     assert_eq!(
-        (scene.count("/sessions/").await, scene.count("/repositories/").await),
+        (
+            scene.count("/sessions/").await,
+            scene.count("/repositories/").await
+        ),
         (0, 2)
     );
     assert_eq!(subjects(&scene.collect().await), [GcSubject::RetiredPack]);
@@ -115,11 +118,12 @@ async fn a_pin_keeps_a_session_and_only_that_one() {
     let id = scene.session("s").await;
     scene.sessions.pin(&id).await.unwrap();
     let pin = scene.world.keys().await;
-    let pin = pin.iter().find(|key| key.contains("/pins/")).unwrap().clone();
+    let pin = pin.iter().find(|key| key.contains("/pins/")).unwrap();
+    let pin = pin.parse().unwrap();
     scene.sessions.delete(&id, DAY).await.unwrap();
     let put = scene
         .storage
-        .put(&pin.parse().unwrap(), b"late".to_vec().into(), Precondition::None);
+        .put(&pin, b"late".to_vec().into(), Precondition::None);
     put.await.unwrap();
     scene.world.advance(HOUR);
     scene.session("s").await;
@@ -210,7 +214,11 @@ async fn a_collection_that_is_killed_anywhere_is_taken_up() {
         let there = scene.sessions.load(&id).await.unwrap();
         assert!(there.is_some(), "{calls}: {lines:?}");
         assert_eq!(scene.count("/sessions/s/").await, 0, "{calls}");
-        assert_eq!(scene.count("/packs/").await, 4, "{calls}: those of the pinned one");
+        assert_eq!(
+            scene.count("/packs/").await,
+            4,
+            "{calls}: those of the pinned one"
+        );
         if ended.is_ok_and(|sums| sums.failed == 0) {
             return;
         }
