@@ -20,6 +20,9 @@ use crate::key;
 use crate::manifest::{FORMAT_VERSION, Manifest};
 use crate::store::{LoadError, SaveError, Session, SessionStore, storage_code};
 
+/// A deletion that took longer leaves its mark for another to take up. Those who take one up wait longer before they do.
+const HELD_UP: Duration = Duration::from_secs(4 * 60);
+
 /// What stands in the manifest's place while a session is being deleted.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -164,21 +167,16 @@ impl SessionStore {
                 session: session.clone(),
             });
         }
-        let deleted = self.delete_found(session, found.version, abandoned_after);
-        deleted.await.map(Some)
+        self.delete_found(session, found.version).await.map(Some)
     }
 
     /// Deletes a session that was not used for long; `None` where it turns out to be pinned, and stays.
-    pub(crate) async fn expire(
-        &self,
-        found: Session,
-        abandoned_after: Duration,
-    ) -> Result<Option<Deleted>, DeleteError> {
+    pub(crate) async fn expire(&self, found: Session) -> Result<Option<Deleted>, DeleteError> {
         let (manifest, version) = found.into_parts();
         let session = manifest.session_id.clone();
         let mark = DeletionMark::new(&session, Some(manifest.clone()));
         let marked = self.mark(&session, &mark, version).await?;
-        self.finish_expiry(manifest, marked, abandoned_after).await
+        self.finish_expiry(manifest, marked).await
     }
 
     /// The rest of [`Self::expire`], from its mark on.
@@ -186,7 +184,6 @@ impl SessionStore {
         &self,
         was: Manifest,
         marked: Version,
-        abandoned_after: Duration,
     ) -> Result<Option<Deleted>, DeleteError> {
         if self.is_pinned(&was).await? {
             let session = was.session_id.clone();
@@ -197,9 +194,7 @@ impl SessionStore {
                 .map(|_| None)
                 .map_err(|source| DeleteError::PutBack { session, source });
         }
-        self.delete_found(&was.session_id, marked, abandoned_after)
-            .await
-            .map(Some)
+        self.delete_found(&was.session_id, marked).await.map(Some)
     }
 
     /// Deletes what stands under this version.
@@ -210,7 +205,6 @@ impl SessionStore {
         &self,
         session: &SessionId,
         version: Version,
-        abandoned_after: Duration,
     ) -> Result<Deleted, DeleteError> {
         let key = self.manifest_key(session)?;
         let failed = |source| DeleteError::Storage {
@@ -227,7 +221,7 @@ impl SessionStore {
             deleted.objects += 1;
             deleted.bytes += object.bytes;
         }
-        if OffsetDateTime::now_utc() > mark.deletion.at + abandoned_after / 2 {
+        if OffsetDateTime::now_utc() > mark.deletion.at + HELD_UP {
             return Err(DeleteError::UnderWay {
                 session: session.clone(),
             });

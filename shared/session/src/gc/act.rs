@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::decide::{self, Found, Reason, RepositoryPlan, SessionStep};
 use super::report::{GcLine, GcSubject, GcSummary};
 use super::survey::{self, Content, SurveyedRepository, SurveyedSession, TenantUsage, Usage};
-use super::{ABANDONED_AFTER, GcError, GcPolicy};
+use super::{GcError, GcPolicy};
 use crate::delete::{DeleteError, Deleted};
 use crate::key;
 use crate::repository::{KnownRepository, RetiredPack};
@@ -150,10 +150,10 @@ impl<'a> Collection<'a> {
         }
         let ended: Result<Option<Deleted>, DeleteError> = match content {
             Content::Nothing | Content::Unreadable(_) => return None,
-            Content::Live(session) => store.expire(*session, ABANDONED_AFTER).await,
+            Content::Live(session) => store.expire(*session).await,
             Content::Marked(mark, version) => match mark.into_manifest() {
-                Some(was) => store.finish_expiry(was, version, ABANDONED_AFTER).await,
-                None => store.delete_found(id, version, ABANDONED_AFTER).await.map(Some),
+                Some(was) => store.finish_expiry(was, version).await,
+                None => store.delete_found(id, version).await.map(Some),
             },
         };
         match ended {
