@@ -84,7 +84,7 @@ async fn each_breaks_off_without_a_trace(mut rig: Rig) {
     rig.clone("s1", "r").await;
     let manifest = rig.manifest("s1").await.unwrap();
     let base = manifest.packs.iter().find(|pack| pack.kind == PackKind::Base);
-    let name = base.and_then(|pack| pack.name.clone()).unwrap().to_string();
+    let name = base.unwrap().name.to_string();
     let (keys, unfinished) = stored(&*rig.storage).await;
     let named = keys.iter().filter(|key| key.contains(&name)).count();
     assert_eq!((keys.len(), named, unfinished), (4, 2, 0), "{keys:?}");

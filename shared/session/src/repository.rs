@@ -273,11 +273,8 @@ mod tests {
 
     fn pack(number: u8) -> PackEntry {
         PackEntry {
-            id: format!("01890000-0000-7000-8000-000000000{number:03x}")
-                .parse()
-                .unwrap(),
             hash: ObjectId::from_bytes([number; 20]),
-            name: None,
+            name: format!("{number:032x}").try_into().unwrap(),
             kind: PackKind::Base,
             scope: PackScope::Repository,
             objects: 1,

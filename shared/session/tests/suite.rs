@@ -161,7 +161,7 @@ async fn packs_come_back_whole_and_object_by_object() {
             .await
             .unwrap();
         assert_eq!(second.hash, entry.hash);
-        assert_ne!(second.id, entry.id, "what is stored twice has two names");
+        assert_ne!(second.name, entry.name, "what is stored twice has two names");
         let folder = tempfile::tempdir().unwrap();
         let back = sessions
             .download_small_packs(&manifest, folder.path())
@@ -220,7 +220,7 @@ async fn a_damaged_or_missing_pack_is_announced() {
         .await
         .unwrap();
     manifest.add_pack(entry.clone());
-    let key = |extension: &str| format!("tenants/default/sessions/s1/packs/{}.{extension}", entry.id);
+    let key = |extension: &str| format!("tenants/default/sessions/s1/packs/{}.{extension}", entry.name);
     let (pack, index) = (
         std::fs::read(&files.pack).unwrap(),
         std::fs::read(&files.index).unwrap(),

@@ -137,7 +137,7 @@ async fn listed(sessions: &SessionStore) -> Vec<(String, String)> {
             PackScope::Repository => "/repositories/".to_owned(),
             PackScope::Session => format!("/sessions/{who}/"),
         };
-        (scope, pack.id.to_string())
+        (scope, pack.name.to_string())
     };
     let page = sessions.page(None, 100.try_into().unwrap()).await.unwrap();
     for (id, session) in page.sessions {

@@ -310,7 +310,8 @@ async fn damage_is_announced_and_never_shown_as_an_empty_answer() {
             let storage: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
             let sessions = SessionStore::new(Arc::clone(&storage), TenantId::default());
             let manifest = changed.upload(&sessions).await;
-            spoil(&storage, &changed.packs[pack], damage).await;
+            let name = manifest.packs[pack].name.to_string();
+            spoil(&storage, (&changed.packs[pack], &name), damage).await;
             let look = || view(&sessions, &manifest, ViewLimits::default());
             assert_eq!(
                 look().0.archive().await.err().map(|error| error.code()),
@@ -354,9 +355,9 @@ async fn damage_is_announced_and_never_shown_as_an_empty_answer() {
 }
 
 /// Damages a pack where it lies.
-async fn spoil(storage: &Arc<dyn ObjectStore>, pack: &PackFiles, damage: &str) {
+async fn spoil(storage: &Arc<dyn ObjectStore>, (pack, name): (&PackFiles, &str), damage: &str) {
     let objects = storage.list("").await.unwrap();
-    let name = format!("{}.pack", pack.hash);
+    let name = format!("{name}.pack");
     let key = objects
         .into_iter()
         .find(|object| object.key.as_str().ends_with(&name))
