@@ -55,7 +55,7 @@ impl Found {
         std::fs::write(folder.path().join("HEAD"), "ref: refs/heads/none\n").unwrap();
         for pack in self.manifest["packs"].as_array().unwrap() {
             let hash = pack["hash"].as_str().unwrap();
-            let stem = pack["name"].as_str().unwrap_or(hash);
+            let stem = pack["name"].as_str().unwrap();
             for suffix in ["pack", "idx"] {
                 let name = format!("/packs/{stem}.{suffix}");
                 let stored = objects.iter().find(|(key, _)| key.ends_with(&name));
