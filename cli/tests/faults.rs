@@ -9,4 +9,6 @@ mod faults {
     mod killed;
     mod rivals;
     mod session;
+    mod storage;
+    mod trial;
 }
