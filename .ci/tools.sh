@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Installs the programs that only the tests need: S3 servers (moto, ministack, Ceph's gateway, s3s-fs), an LLM server (aimock), and SSE
-# clients that nobody here wrote.
+# Installs the programs that only the tests need: S3 servers (moto, ministack, Ceph's gateway, s3s-fs), an LLM server (aimock), a Git LFS
+# server (giftless) and client, and SSE clients that nobody here wrote.
 #
 # Run by .ci/run before the tests, and by hand once: `.ci/tools.sh`. A second run finds everything in place and changes nothing.
-# Everything goes under ${MAYFLY_TOOLS:-target/tools}: `py` and `ministack` are Python venvs, `node` holds `node_modules`, `s3s` a program
-# that cargo builds. Only Ceph, and what is missing of python3, its venv module, node and npm, is installed by apt, and only as root.
+# Everything goes under ${MAYFLY_TOOLS:-target/tools}: `py`, `ministack` and `lfs` are Python venvs, `node` holds `node_modules`, `s3s` a program
+# that cargo builds. Only Ceph, and what is missing of python3, its venv module, git-lfs, node and npm, is installed by apt, and only as root.
 set -euo pipefail
 
 readonly MOTO='moto[server]==5.2.5'
@@ -12,6 +12,10 @@ readonly MINISTACK='ministack==1.5.33'
 readonly S3S_FS='0.14.1'
 readonly CEPH=(ceph-mon ceph-osd radosgw ceph-common)
 readonly PYTHON_CLIENTS=('httpx==0.28.1' 'httpx-sse==0.4.3')
+# giftless 0.6.2 names none of its dependencies.
+readonly LFS_SERVER=('giftless==0.6.2' 'flask==3.1.3' 'flask-classful==0.16.0' 'flask-marshmallow==1.4.0' 'marshmallow==3.26.2'
+    'marshmallow-enum==1.5.1' 'webargs==8.7.1' 'pyjwt==2.15.1' 'python-dateutil==2.9.0.post0' 'python-dotenv==1.2.4' 'pyyaml==6.0.3'
+    'figcan==0.0.4' 'cachetools==8.0.1' 'requests==2.34.2' 'typing-extensions==4.16.0' 'importlib-metadata==10.2.0' 'setuptools==65.5.0')
 readonly NODE_CLIENTS=('eventsource@4.1.1')
 readonly NODE_SERVERS=('@copilotkit/aimock@1.43.0')
 readonly NODE_PROGRAM='node@22'
@@ -100,6 +104,20 @@ install_ceph() {
     say 'ceph: already there'
 }
 
+install_lfs_tools() {
+    local venv="$tools/lfs" wanted="${LFS_SERVER[*]}"
+    command -v git-lfs >/dev/null || apt_install 'git-lfs' git-lfs
+    if up_to_date "$venv" "$wanted"; then
+        say "lfs: already there ($venv)"
+        return
+    fi
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "${LFS_SERVER[@]}"
+    printf '%s' "$wanted" >"$venv/.installed"
+    say "lfs: installed $wanted ($venv)"
+}
+
 node_is_recent() {
     local major
     major="$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null)" && [[ "$major" -ge "$NODE_MAJOR_WANTED" ]]
@@ -127,6 +145,7 @@ install_archivers() {
 }
 
 install_python_tools
+install_lfs_tools
 install_ministack
 install_node_tools
 install_ceph

@@ -240,6 +240,9 @@ pub(crate) struct GitArgs {
     /// Bytes of files that the repository's ignore rules exclude which a session keeps in its worktree; 0 leaves all of them out.
     #[arg(long, env = "KEEP_IGNORED_BYTES", default_value = "0")]
     pub(crate) keep_ignored_bytes: u64,
+    /// Bytes of Git LFS contents that one job may fetch.
+    #[arg(long, env = "MAX_LFS_BYTES", default_value = "1073741824")]
+    pub(crate) max_lfs_bytes: u64,
     /// Name of the committer, and of the author where a job names none.
     #[arg(long, env = "COMMIT_NAME", default_value = "Mayfly")]
     pub(crate) commit_name: String,
@@ -391,6 +394,7 @@ impl GitArgs {
             ("FULL_CLONE_MAX_OBJECTS", self.full_clone_max_objects.to_string()),
             ("FULL_CLONE_MAX_BYTES", self.full_clone_max_bytes.to_string()),
             ("KEEP_IGNORED_BYTES", self.keep_ignored_bytes.to_string()),
+            ("MAX_LFS_BYTES", self.max_lfs_bytes.to_string()),
             ("COMMIT_NAME", self.commit_name.clone()),
             ("COMMIT_EMAIL", self.commit_email.clone()),
             ("LLM_PROVIDER", provider.to_owned()),

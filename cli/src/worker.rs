@@ -96,6 +96,7 @@ fn make_git_worker(args: &GitArgs, storage: Arc<dyn ObjectStore>) -> anyhow::Res
     limits.full_clone.max_objects = args.full_clone_max_objects;
     limits.full_clone.max_bytes = args.full_clone_max_bytes;
     limits.keep_ignored_bytes = args.keep_ignored_bytes;
+    limits.lfs.max_bytes = args.max_lfs_bytes;
     let identity = Identity {
         name: args.commit_name.clone(),
         email: args.commit_email.clone(),

@@ -7,6 +7,7 @@ use mayfly_git::diff::DiffBudget;
 use mayfly_git::remote::TransferLimits;
 use mayfly_git::scratch::ScratchLimits;
 use mayfly_git::tree_check::TreeLimits;
+use mayfly_lfs::LfsLimits;
 
 /// The settings of a git worker.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +51,8 @@ pub struct GitLimits {
     pub apply: ApplyLimits,
     /// On the diff that a commit message is written from.
     pub diff: DiffBudget,
+    /// On what is fetched from Git LFS, and sent there.
+    pub lfs: LfsLimits,
     /// Old versions of changed files that are read for a diff.
     pub max_diff_blobs: usize,
     /// Bytes of a file that a patch may change.
@@ -69,6 +72,7 @@ impl Default for GitLimits {
             scratch: ScratchLimits::default(),
             apply: ApplyLimits::default(),
             diff: DiffBudget::default(),
+            lfs: LfsLimits::default(),
             max_diff_blobs: 500,
             max_patched_file_bytes: 64 * 1024 * 1024,
             keep_ignored_bytes: 0,

@@ -7,8 +7,9 @@ use mayfly_git::fetch::{FetchError, SinkError};
 use mayfly_git::push::PushError;
 use mayfly_git::scratch::{MergeError, ScratchError};
 use mayfly_git::tree_check::TreeCheckError;
+use mayfly_lfs::LfsError;
 use mayfly_protocol::{ErrorCode, Failure, ObjectId};
-use mayfly_session::{LoadError, SaveError};
+use mayfly_session::{LfsStoreError, LoadError, SaveError};
 
 /// Why a job failed, as its terminal event says it.
 #[derive(Debug)]
@@ -129,6 +130,23 @@ impl From<ScratchError> for JobError {
 impl From<MergeError> for JobError {
     fn from(error: MergeError) -> Self {
         Self::caused(error.code(), &error)
+    }
+}
+
+impl From<LfsError> for JobError {
+    fn from(error: LfsError) -> Self {
+        let mut failure = Self::caused(error.code(), &error);
+        failure.failure.retry_after = error.retry_after();
+        failure
+    }
+}
+
+impl From<LfsStoreError> for JobError {
+    fn from(error: LfsStoreError) -> Self {
+        match error {
+            LfsStoreError::Load(error) => error.into(),
+            LfsStoreError::Save(error) => error.into(),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod failure;
 mod gate;
 mod ignored;
 mod job;
+mod lfs;
 mod message;
 mod outcomes;
 mod publish;

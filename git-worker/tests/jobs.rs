@@ -16,6 +16,7 @@ mod jobs {
     mod ignored;
     mod incoming;
     mod known;
+    mod lfs;
     mod naming;
     mod once;
     mod pull;

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use mayfly_protocol::path::check_path;
 use mayfly_protocol::{ErrorCode, InvalidId, Refusal, SessionId, TenantId};
 use mayfly_server::refuse::json;
-use mayfly_session::view::UnifiedPatch;
+use mayfly_session::view::{LfsPart, UnifiedPatch};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
@@ -247,6 +247,14 @@ async fn show_file(gateway: &Gateway, tenant: &TenantId, uri: &Uri) -> Result<Re
     response
         .headers_mut()
         .insert(HeaderName::from_static("x-file-mode"), mode);
+    let lfs = file.lfs.map(|part| match part {
+        LfsPart::Content => "content",
+        LfsPart::Pointer => "pointer",
+    });
+    if let Some(lfs) = lfs {
+        let name = HeaderName::from_static("x-git-lfs");
+        response.headers_mut().insert(name, HeaderValue::from_static(lfs));
+    }
     Ok(response)
 }
 

@@ -11,6 +11,7 @@ use super::load_existing;
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::ignored::{self, Saved};
+use crate::lfs::Lfs;
 use crate::repeat::{done_before, shut_out_earlier};
 use crate::workspace::Workspace;
 
@@ -37,7 +38,15 @@ pub(crate) async fn run(
     if let Some(words) = saved.words() {
         events.stage(Stage::ApplyingChanges, words);
     }
-    manifest.worktree = saved.worktree;
+    let lfs = Lfs {
+        worker,
+        workspace: &workspace,
+        sessions: &sessions,
+        context,
+    };
+    manifest.worktree = lfs
+        .clean(&mut manifest, (session.manifest.worktree, saved.worktree))
+        .await?;
 
     events.stage(Stage::Uploading, "Uploading to storage...");
     workspace.upload_new_objects(&mut manifest).await?;

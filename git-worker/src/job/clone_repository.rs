@@ -11,6 +11,7 @@ use super::{remote, require_same_repository};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::ignored::{self, Ignored};
+use crate::lfs::{Lfs, Moved};
 use crate::receive::{Commit, Received, Tip, Wanted, in_units, receive};
 use crate::repeat::{done_before, shut_out_earlier};
 use crate::workspace::Workspace;
@@ -56,20 +57,9 @@ pub(crate) async fn run(
             clone_into_new(worker, &sessions, draft, context).await?
         }
     };
-    let size = in_units(received.received_bytes);
-    let fetched = &manifest.fetched;
-    let extent = match fetched.depth {
-        None => "all history".to_owned(),
-        Some(depth) => format!("depth {depth}"),
-    };
-    events.detail(
-        Stage::Cloned,
-        format!(
-            "Received {} objects ({size}); the session has {extent}: {}",
-            received.objects, fetched.reason
-        ),
-        json!({"depth": fetched.depth, "fetchedBecause": fetched.reason}),
-    );
+    let before = session.as_ref().map(|session| &session.manifest);
+    let contents = fetch_lfs(worker, &sessions, (&job, &from), (before, &mut manifest), context).await?;
+    tell_extent(&manifest, &received, context);
     events.stage(Stage::Uploading, "Uploading to storage...");
     manifest.record(
         context.job_id.clone(),
@@ -77,11 +67,57 @@ pub(crate) async fn run(
         None,
         context.accepted_at,
     );
-    let data = completed(&manifest, pulled, &received);
+    let mut data = completed(&manifest, pulled, &received);
+    if let Some(contents) = contents {
+        data["lfs"] = contents.told();
+    }
     manifest.answer(data.clone());
     worker.gate.enter()?;
     sessions.save(session.as_ref(), manifest).await?;
     Ok(data)
+}
+
+/// Tells how much came, and how much of the history the session has.
+fn tell_extent(manifest: &Manifest, received: &Received, context: &JobContext) {
+    let size = in_units(received.received_bytes);
+    let fetched = &manifest.fetched;
+    let extent = match fetched.depth {
+        None => "all history".to_owned(),
+        Some(depth) => format!("depth {depth}"),
+    };
+    context.events.detail(
+        Stage::Cloned,
+        format!(
+            "Received {} objects ({size}); the session has {extent}: {}",
+            received.objects, fetched.reason
+        ),
+        json!({"depth": fetched.depth, "fetchedBecause": fetched.reason}),
+    );
+}
+
+/// Fetches what Git LFS has for the worktree, in a session that has it or is to have it from now on.
+async fn fetch_lfs(
+    worker: &GitWorker,
+    sessions: &SessionStore,
+    (job, from): (&CloneRepository, &Remote),
+    (before, manifest): (Option<&Manifest>, &mut Manifest),
+    context: &JobContext,
+) -> Result<Option<Moved>, JobError> {
+    let has_all = |before: &Manifest| before.lfs.is_some() && before.worktree == manifest.worktree;
+    if !job.lfs && manifest.lfs.is_none() {
+        return Ok(None);
+    }
+    if before.is_some_and(has_all) {
+        return Ok(Some(Moved::default()));
+    }
+    let workspace = Workspace::create_below(worker, sessions, context, "lfs").await?;
+    let lfs = Lfs {
+        worker,
+        workspace: &workspace,
+        sessions,
+        context,
+    };
+    lfs.fetch(manifest, (from, Stage::Cloning)).await.map(Some)
 }
 
 fn completed(manifest: &Manifest, pulled: bool, received: &Received) -> Value {

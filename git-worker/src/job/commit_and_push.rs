@@ -15,6 +15,7 @@ use super::{load_existing, or_conflict, remote};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::ignored::{self, Ignored};
+use crate::lfs::{Lfs, Moved};
 use crate::message::change_summary;
 use crate::publish::{self, Publication};
 use crate::repeat::{done_before, shut_out_earlier};
@@ -61,19 +62,19 @@ pub(crate) async fn run(
             Stage::ChangesDetected,
             format!("{} files changed", summary.files_changed),
         );
-        let task = Task::of(worker, &job, context);
         let what = (content.tree(), &summary);
+        let task = Task::of(worker, &job, context);
         Some(make_commit(task, &workspace, &mut manifest, what, resumed).await?)
     };
-    let pushed = connection.is_some() && manifest.head.is_some();
-    let fenced = match (connection, manifest.head) {
+    let (fenced, pushed) = match (connection, manifest.head) {
         (Some(connection), Some(head)) => {
             let chosen_by = made.as_ref().map_or("caller", |made| made.chosen_by.as_str());
             let task = Task::of(worker, &job, context);
             let swap = (session, &mut manifest);
-            push(task, &workspace, swap, (connection, &from), (head, chosen_by)).await?
+            let (fenced, sent) = push(task, &workspace, swap, (connection, &from), (head, chosen_by)).await?;
+            (fenced, Some(sent))
         }
-        _ => session,
+        _ => (session, None),
     };
     events.stage(Stage::Uploading, "Uploading to storage...");
     manifest.record(
@@ -120,11 +121,12 @@ async fn content_of(
     Ok(Content { base, ignored })
 }
 
+/// `pushed` is what was sent to Git LFS besides.
 fn completed(
     manifest: &Manifest,
     made: Option<&Made>,
     (content, summary): (&Content, &DiffSummary),
-    pushed: bool,
+    pushed: Option<Moved>,
 ) -> Value {
     let mut data = json!({
         "sessionId": manifest.session_id,
@@ -137,8 +139,11 @@ fn completed(
         "filesChanged": summary.files_changed,
         "insertions": summary.insertions,
         "deletions": summary.deletions,
-        "pushed": pushed,
+        "pushed": pushed.is_some(),
     });
+    if manifest.lfs.is_some() {
+        data["lfs"] = pushed.unwrap_or_default().told();
+    }
     if let Some(ignored) = content.ignored.told() {
         data["ignored"] = ignored;
     }
@@ -283,14 +288,15 @@ fn signatures(task: Task<'_>) -> (Signature, Signature) {
     (author, committer)
 }
 
-/// Pushes the head, and writes into the manifest that it is there. The session that comes back is the one to make the final save on.
+/// Sends what Git LFS has of the head, pushes it, and writes into the manifest that it is there. The session that comes back is the one to
+/// make the final save on.
 async fn push(
     task: Task<'_>,
     workspace: &Workspace,
     (session, manifest): (Session, &mut Manifest),
     (connection, from): (SendPack, &Remote),
     (head, chosen_by): (CommitId, &str),
-) -> Result<Session, JobError> {
+) -> Result<(Session, Moved), JobError> {
     let Task { worker, context, .. } = task;
     let sessions = worker.sessions(context);
     let message = format!("Pushing {}...", manifest.branch);
@@ -299,16 +305,17 @@ async fn push(
     if let Err(error) = require_expected_tip(&connection, &publication.intent, manifest.upstream) {
         return Err(or_conflict(&sessions, &session, error).await);
     }
-    publish::complete(manifest, &publication.intent);
-    publish::publish(
+    let lfs = Lfs {
         worker,
-        &sessions,
-        session,
-        (connection, from),
-        publication,
+        workspace,
+        sessions: &sessions,
         context,
-    )
-    .await
+    };
+    let sent = lfs.send(manifest, head, from).await?;
+    publish::complete(manifest, &publication.intent);
+    let to = (connection, from);
+    let fenced = publish::publish(worker, &sessions, session, to, publication, context).await?;
+    Ok((fenced, sent))
 }
 
 /// Packs what the remote lacks, and says what is going to be pushed and with which packs the session keeps it.

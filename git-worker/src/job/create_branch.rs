@@ -14,6 +14,7 @@ use super::{or_conflict, remote, require_same_repository};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::ignored::{self, Ignored};
+use crate::lfs::Lfs;
 use crate::publish::{self, Publication};
 use crate::receive::{Tip, Wanted, receive};
 use crate::repeat::{done_before, shut_out_earlier};
@@ -63,7 +64,7 @@ pub(crate) async fn run(
     let mut fenced = session;
     let pushed = connection.is_some() && head.is_some();
     if let (Some(connection), Some(head)) = (connection, head) {
-        let pack = missing_objects(worker, &sessions, &manifest, head, context).await?;
+        let pack = missing_objects(worker, &sessions, &manifest, (head, &from), context).await?;
         let push = Push {
             worker,
             sessions: &sessions,
@@ -135,6 +136,7 @@ async fn clone_first(
         access_token: job.access_token.clone(),
         commit: None,
         history: History::Chosen,
+        lfs: false,
     };
     let from = remote(url, job.access_token.as_ref());
     let wanted = Wanted {
@@ -197,6 +199,15 @@ async fn move_to_base(
             stand_at(manifest, &received.branch, commit);
             workspace.upload_new_objects(manifest).await?;
             sessions.remember(manifest, commit.tree).await;
+            if manifest.lfs.is_some() {
+                let lfs = Lfs {
+                    worker,
+                    workspace: &workspace,
+                    sessions,
+                    context,
+                };
+                lfs.fetch(manifest, (from, Stage::DownloadingSession)).await?;
+            }
         }
         Tip::Head => stand_still(manifest, &received.branch),
         Tip::Unborn => manifest.branch = received.branch.clone(),
@@ -365,12 +376,19 @@ async fn missing_objects(
     worker: &GitWorker,
     sessions: &SessionStore,
     manifest: &Manifest,
-    head: CommitId,
+    (head, from): (CommitId, &Remote),
     context: &JobContext,
 ) -> Result<bytes::Bytes, JobError> {
     if manifest.head != Some(head) || !manifest.has_unpushed_head() {
         return Ok(empty_pack());
     }
     let workspace = Workspace::open(worker, sessions, manifest, context).await?;
+    let lfs = Lfs {
+        worker,
+        workspace: &workspace,
+        sessions,
+        context,
+    };
+    lfs.send(manifest, head, from).await?;
     workspace.pack_for_remote(head, manifest.upstream).await
 }

@@ -35,6 +35,10 @@ pub(super) struct Ran {
 
 impl Rig {
     pub(super) async fn new() -> Self {
+        Self::on(GitHost::start()).await
+    }
+
+    pub(super) async fn on(host: GitHost) -> Self {
         let storage_folder = tempfile::tempdir().unwrap();
         let url = format!("file://{}", storage_folder.path().display())
             .parse()
@@ -43,7 +47,7 @@ impl Rig {
             .await
             .unwrap();
         Self {
-            host: GitHost::start(),
+            host,
             storage,
             limits: GitLimits::default(),
             policy: HttpPolicy {

@@ -69,7 +69,7 @@ impl Credential {
     }
 
     /// The value of the `Authorization` header; `None` if it has characters that no header can carry.
-    pub(crate) fn header(&self) -> Option<HeaderValue> {
+    pub fn header(&self) -> Option<HeaderValue> {
         let text = match self {
             Self::Basic { user, password } => format!("Basic {}", basic(user, password)),
             Self::Bearer(token) => format!("Bearer {}", token.expose_secret()),

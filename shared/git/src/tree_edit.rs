@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bstr::{BStr, BString, ByteSlice};
-use mayfly_protocol::TreeId;
+use mayfly_protocol::{ObjectId, TreeId};
 
 use crate::object::ObjectKind;
 use crate::scratch::{Scratch, ScratchError};
@@ -125,6 +125,26 @@ impl Scratch {
             editor.remove(path)?;
         }
         editor.finish()
+    }
+}
+
+impl Scratch {
+    /// The tree with other contents in files that it has, and the blobs of these; what stands at a path and is no file stays as it is, without a blob.
+    pub fn with_files<'a>(
+        &self,
+        tree: &TreeId,
+        files: impl IntoIterator<Item = (&'a BStr, String)>,
+    ) -> Result<(TreeId, Vec<ObjectId>), ScratchError> {
+        let mut editor = TreeEditor::open(self, tree)?;
+        let mut blobs = Vec::new();
+        for (path, content) in files {
+            if let Found::Blob(entry) = editor.look(path)? {
+                let id = self.write(ObjectKind::Blob, content.as_bytes())?;
+                editor.put(path, TreeEntry { id, ..entry })?;
+                blobs.push(id);
+            }
+        }
+        Ok((editor.finish()?, blobs))
     }
 }
 

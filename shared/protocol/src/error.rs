@@ -164,6 +164,16 @@ error_codes! {
     PathRefused = "path_refused", 400, Never;
     /// The changes are larger than one job may make.
     ChangesTooLarge = "changes_too_large", 413, Never;
+    /// The Git LFS contents to fetch are larger, or more, than one job may fetch.
+    LfsTooLarge = "lfs_too_large", 413, Never;
+    /// The remote's Git LFS server does not have a content that a pointer names.
+    LfsObjectMissing = "lfs_object_missing", 404, Never;
+    /// The remote has no Git LFS, or refuses a content: its words are in the error.
+    LfsRefused = "lfs_refused", 502, Never;
+    /// The remote's Git LFS server answers wrongly, or sends something other than what a pointer names.
+    LfsProtocol = "lfs_protocol", 502, Never;
+    /// A file that `.gitattributes` give to Git LFS was changed in a session without it.
+    LfsNotEnabled = "lfs_not_enabled", 409, Never;
 
     /// A defect of Mayfly: the log has the details.
     Internal = "internal", 500, Safe;

@@ -8,6 +8,7 @@ pub mod error;
 pub mod event;
 pub mod header;
 pub mod id;
+pub mod lfs;
 pub mod limits;
 pub mod name;
 pub mod outcome;

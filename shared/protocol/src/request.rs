@@ -165,6 +165,8 @@ pub struct CloneRepository {
     pub commit: Option<CommitId>,
     /// How much of the history.
     pub history: History,
+    /// Whether the contents of Git LFS are fetched too; a session that has them goes on having them.
+    pub lfs: bool,
 }
 
 /// How much of a branch's history a session is to have.

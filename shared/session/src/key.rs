@@ -1,9 +1,11 @@
 //! Where things lie in the object storage. Every key begins with the tenant, so that tenants share nothing.
 
+use mayfly_protocol::lfs::LfsId;
 use mayfly_protocol::{RepoUrl, SessionId, TenantId};
 use mayfly_storage::{InvalidKey, Key};
 use sha2::{Digest, Sha256};
 
+use crate::lfs::LfsWeek;
 use crate::manifest::{Manifest, PackEntry, PackScope};
 use crate::pack_name::PackName;
 
@@ -92,6 +94,31 @@ pub(crate) fn named_pack(
 /// The name of a pack's two objects, without their endings.
 pub(crate) fn pack_name(entry: &PackEntry) -> String {
     entry.name.to_string()
+}
+
+/// `…/repositories/<repository>/lfs/<week>/contents/<sha256>`: what Git LFS keeps.
+pub(crate) fn lfs_content(
+    tenant: &TenantId,
+    manifest: &Manifest,
+    week: LfsWeek,
+    id: &LfsId,
+) -> Result<Key, InvalidKey> {
+    format!("{}/contents/{id}", lfs_folder(tenant, manifest, week)).parse()
+}
+
+/// `…/repositories/<repository>/lfs/<week>/lists/<sha256>.json`: which contents a session has.
+pub(crate) fn lfs_list(
+    tenant: &TenantId,
+    manifest: &Manifest,
+    week: LfsWeek,
+    hash: &LfsId,
+) -> Result<Key, InvalidKey> {
+    format!("{}/lists/{hash}.json", lfs_folder(tenant, manifest, week)).parse()
+}
+
+fn lfs_folder(tenant: &TenantId, manifest: &Manifest, week: LfsWeek) -> String {
+    let repository = repository_key(&manifest.repo_url);
+    format!("tenants/{tenant}/repositories/{repository}/lfs/{week}")
 }
 
 /// The first 32 hexadecimal digits of the SHA-256 of what all spellings of the repository's address share.

@@ -10,6 +10,7 @@ mod delete;
 pub mod gc;
 mod incoming;
 mod key;
+mod lfs;
 mod list;
 mod manifest;
 mod outcome;
@@ -23,6 +24,7 @@ pub mod view;
 
 pub use delete::{DeleteError, Deleted};
 pub use incoming::IncomingPack;
+pub use lfs::{Lfs, LfsEntry, LfsList, LfsOrigin, LfsStoreError, LfsWeek};
 pub use list::{ListError, SessionPage};
 pub use manifest::{
     Fence, Fetched, HistoryEntry, Intent, JobResult, Manifest, PackEntry, PackKind, PackScope,

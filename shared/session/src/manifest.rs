@@ -8,6 +8,7 @@ use mayfly_protocol::{
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::lfs::Lfs;
 use crate::pack_name::PackName;
 
 /// The version of the format that this build writes, and the only one that it reads.
@@ -43,6 +44,9 @@ pub struct Manifest {
     pub fetched: Fetched,
     /// The packs that together hold what the session needs.
     pub packs: Vec<PackEntry>,
+    /// What the session has of Git LFS; `None` in a session without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lfs: Option<Lfs>,
     /// What a job is about to do at the remote.
     pub intent: Option<Intent>,
     /// The last jobs, the newest at the end.
@@ -201,6 +205,7 @@ impl Manifest {
                 reason: "full history by default".to_owned(),
             },
             packs: Vec::new(),
+            lfs: None,
             intent: None,
             history: Vec::new(),
             last_result: None,

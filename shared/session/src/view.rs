@@ -19,7 +19,7 @@ use mayfly_git::scratch::ScratchLimits;
 pub use archive::{Archive, ArchiveError};
 pub use diff::{ChangedFile, FileChange, SessionDiff};
 pub use error::ViewError;
-pub use file::FileContent;
+pub use file::{FileContent, LfsPart};
 pub use mayfly_git::diff::UnifiedPatch;
 
 use crate::manifest::Manifest;

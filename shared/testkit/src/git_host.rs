@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::https::TestCa;
+use crate::lfs::{self, Front, LfsServer};
 use crate::repo::{BareRepo, TestRepo};
 use crate::server::TestServer;
 
@@ -32,6 +33,8 @@ pub struct GitHost {
     server: TestServer,
     state: Arc<State>,
     tokens: Tokens,
+    /// What the Git LFS server keeps.
+    _contents: Option<TempDir>,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +56,7 @@ struct Tokens {
 pub struct Builder<'a> {
     anonymous: Permission,
     ca: Option<&'a TestCa>,
+    lfs: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -70,6 +74,13 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Has Git LFS, by a real server that nobody here wrote.
+    #[must_use]
+    pub fn lfs(mut self) -> Self {
+        self.lfs = true;
+        self
+    }
+
     /// Starts it.
     pub fn start(self) -> GitHost {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -81,7 +92,18 @@ impl<'a> Builder<'a> {
             anonymous: self.anonymous,
         };
         let misbehave = from_fn_with_state(state.clone(), wrong::misbehave);
-        let router = mayfly_git_server::router(config).layer(misbehave);
+        let mut router = mayfly_git_server::router(config);
+        let contents = self.lfs.then(|| tempfile::tempdir().expect("a temporary folder"));
+        if let Some(contents) = &contents {
+            let front = Front {
+                server: LfsServer::start(contents.path()),
+                client: crate::sse::http_client(),
+                write: tokens.write.clone(),
+                read: tokens.read.clone(),
+            };
+            router = router.layer(from_fn_with_state(Arc::new(front), lfs::front));
+        }
+        let router = router.layer(misbehave);
         let server = match self.ca {
             None => TestServer::http(router),
             Some(ca) => TestServer::https(router, ca.server_config()),
@@ -91,6 +113,7 @@ impl<'a> Builder<'a> {
             server,
             state,
             tokens,
+            _contents: contents,
         }
     }
 }
@@ -130,6 +153,7 @@ impl GitHost {
         Builder {
             anonymous: Permission::None,
             ca: None,
+            lfs: false,
         }
     }
 

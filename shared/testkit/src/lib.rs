@@ -9,6 +9,7 @@ mod child_server;
 pub mod git;
 pub mod git_host;
 pub mod https;
+pub mod lfs;
 pub mod moto;
 pub mod port;
 pub mod process;

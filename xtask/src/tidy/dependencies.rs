@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
         "mayfly-git-server",
     ],
     &["mayfly-git", "mayfly-naming", "mayfly-worker"],
-    &["mayfly-session"],
+    &["mayfly-session", "mayfly-lfs"],
     &["mayfly-git-worker", "mayfly-code-worker", "mayfly-gateway"],
     &["mayfly"],
 ];
@@ -32,6 +32,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "mayfly-gateway",
         "mayfly-git",
         "the gateway never talks to a git host; sessions are read through mayfly-session",
+    ),
+    (
+        "mayfly-gateway",
+        "mayfly-lfs",
+        "the gateway never talks to a git host",
     ),
     ("mayfly-gateway", "mayfly-naming", "names are made by workers"),
     ("mayfly-gateway", "mayfly-worker", "a gateway takes no job"),

@@ -23,6 +23,7 @@ pub(super) struct WireCloneRepository {
     pub(super) commit: Option<String>,
     pub(super) depth: Option<u32>,
     pub(super) unshallow: Option<bool>,
+    pub(super) lfs: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -103,6 +104,7 @@ impl TryFrom<WireCloneRepository> for CloneRepository {
             access_token: secret("accessToken", wire.access_token)?,
             commit: optional("commit", wire.commit.as_deref())?,
             history,
+            lfs: wire.lfs.unwrap_or(false),
         })
     }
 }

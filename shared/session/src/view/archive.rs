@@ -3,15 +3,19 @@
 //! The format is POSIX `ustar` with pax headers for names that do not fit it. Every entry has the owner 0, the time of the session's last save and
 //! the mode that git records, so that the same worktree gives the same archive.
 
+use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use mayfly_git::scratch::{Scratch, ScratchError, TreeEntry};
 use mayfly_git::tree::EXECUTABLE;
-use mayfly_protocol::TreeId;
+use mayfly_protocol::{ObjectId, TreeId};
 use tar::{Builder, EntryType, Header};
 
 use super::objects::Objects;
 use super::{SessionView, ViewError};
+use crate::lfs::LfsEntry;
 use crate::packs::damaged;
 
 /// How much `zstd` tries: its own default.
@@ -21,6 +25,8 @@ const COMPRESSION_LEVEL: i32 = 3;
 pub struct Archive {
     scratch: Scratch,
     worktree: TreeId,
+    /// The contents of Git LFS, as files, by the blobs of their pointers.
+    lfs: HashMap<ObjectId, (PathBuf, u64)>,
     seconds: u64,
     max_entries: usize,
     max_file_bytes: u64,
@@ -42,6 +48,7 @@ pub enum ArchiveError {
 struct Size {
     bytes: u64,
     too_large: Option<TreeEntry>,
+    lfs: HashMap<ObjectId, LfsEntry>,
 }
 
 impl SessionView {
@@ -50,7 +57,9 @@ impl SessionView {
         self.check_packs(self.manifest.packs.iter(), self.limits.max_archive_pack_bytes)?;
         let objects = Objects::open(self).await?;
         objects.download(self.manifest.packs.iter()).await?;
-        self.measure(&objects).await?;
+        let entries = self.sessions.lfs_entries(&self.manifest, None).await?;
+        let used = self.measure(&objects, entries).await?;
+        let lfs = self.bring_lfs(used).await?;
         let at = self.manifest.updated_at.unix_timestamp();
         let scratch = objects
             .into_scratch()
@@ -58,22 +67,47 @@ impl SessionView {
         Ok(Archive {
             scratch,
             worktree: self.manifest.worktree,
+            lfs,
             seconds: u64::try_from(at).unwrap_or_default(),
             max_entries: self.limits.max_archive_entries,
             max_file_bytes: self.limits.max_archive_file_bytes,
         })
     }
 
-    async fn measure(&self, objects: &Objects<'_>) -> Result<(), ViewError> {
+    /// Downloads contents of Git LFS, each once.
+    async fn bring_lfs(&self, used: Vec<LfsEntry>) -> Result<HashMap<ObjectId, (PathBuf, u64)>, ViewError> {
+        let mut files = HashMap::new();
+        for entry in used {
+            let file = self.folder.join(format!("lfs-{}", entry.oid));
+            let content = (&entry.pointer(), entry.week);
+            self.sessions
+                .download_lfs_content(&self.manifest, content, &file)
+                .await?;
+            files.insert(entry.blob, (file, entry.size));
+        }
+        Ok(files)
+    }
+
+    /// Adds up what the archive will hold; gives those of the contents of Git LFS that are in it.
+    async fn measure(
+        &self,
+        objects: &Objects<'_>,
+        lfs: HashMap<ObjectId, LfsEntry>,
+    ) -> Result<Vec<LfsEntry>, ViewError> {
         let (worktree, max_entries) = (self.manifest.worktree, self.limits.max_archive_entries);
         let max_file = self.limits.max_archive_file_bytes;
         let counted = objects.try_with(move |scratch| {
             let mut size = Size::default();
             scratch.walk(&worktree, max_entries, |_, entry| {
                 if entry.is_blob() {
-                    let bytes = scratch.blob_size(&entry.id)?;
+                    let content = lfs.get(&entry.id).filter(|_| !entry.is_link());
+                    let bytes = match content {
+                        Some(content) => content.size,
+                        None => scratch.blob_size(&entry.id)?,
+                    };
+                    size.lfs.extend(content.map(|content| (content.blob, *content)));
                     size.bytes = size.bytes.saturating_add(bytes);
-                    if bytes > max_file {
+                    if bytes > max_file && content.is_none() {
                         size.too_large.get_or_insert(*entry);
                     }
                 }
@@ -101,7 +135,7 @@ impl SessionView {
                 max,
             });
         }
-        Ok(())
+        Ok(size.lfs.into_values().collect())
     }
 }
 
@@ -126,7 +160,13 @@ impl Archive {
             // A submodule is an empty folder, as a checkout has it.
             let folder = [path, b"/"].concat();
             let header = self.header(EntryType::Directory, 0o755);
-            return Ok(append(builder, header, &folder, b"", b"")?);
+            return Ok(append(builder, header, &folder, b"", io::empty())?);
+        }
+        let mode = if entry.mode == EXECUTABLE { 0o755 } else { 0o644 };
+        if let Some((file, bytes)) = self.lfs.get(&entry.id).filter(|_| !entry.is_link()) {
+            let mut header = self.header(EntryType::Regular, mode);
+            header.set_size(*bytes);
+            return Ok(append(builder, header, path, b"", File::open(file)?)?);
         }
         self.scratch
             .with_blob(&entry.id, self.max_file_bytes, |content| {
@@ -136,11 +176,12 @@ impl Archive {
                         self.header(EntryType::Symlink, 0o777),
                         path,
                         content,
-                        b"",
+                        io::empty(),
                     );
                 }
-                let mode = if entry.mode == EXECUTABLE { 0o755 } else { 0o644 };
-                append(builder, self.header(EntryType::Regular, mode), path, b"", content)
+                let mut header = self.header(EntryType::Regular, mode);
+                header.set_size(content.len() as u64);
+                append(builder, header, path, b"", content)
             })??;
         Ok(())
     }
@@ -152,17 +193,18 @@ impl Archive {
         header.set_mtime(self.seconds);
         header.set_uid(0);
         header.set_gid(0);
+        header.set_size(0);
         header
     }
 }
 
-/// Appends one entry; names that do not fit its header stand in a pax header before it.
+/// Appends one entry, whose header says how long its content is; names that do not fit its header stand in a pax header before it.
 fn append(
     builder: &mut Builder<impl Write>,
     mut header: Header,
     path: &[u8],
     link: &[u8],
-    content: &[u8],
+    content: impl io::Read,
 ) -> io::Result<()> {
     let mut long = Vec::new();
     if !set_name(&mut header, path) {
@@ -174,7 +216,6 @@ fn append(
     if !long.is_empty() {
         builder.append_pax_extensions(long)?;
     }
-    header.set_size(content.len() as u64);
     header.set_cksum();
     builder.append(&header, content)
 }
