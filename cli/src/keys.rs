@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use mayfly_gateway::{CallerLimits, KeyLine, NewKey, Scope};
+use mayfly_gateway::{CallerLimits, KeyLine, NewKey, Scope, Weight};
 use mayfly_protocol::{ExposeSecret as _, TenantId};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
@@ -38,6 +38,15 @@ pub(crate) struct NewArgs {
     /// Event streams that it may have open at the same time.
     #[arg(long)]
     streams: Option<NonZeroU32>,
+    /// Jobs of the tenant that may run at the same time.
+    #[arg(long)]
+    running_jobs: Option<NonZeroU32>,
+    /// Jobs of the tenant that may wait at the same time.
+    #[arg(long)]
+    waiting_jobs: Option<NonZeroU32>,
+    /// Share of the workers that the tenant has beside the others, 1 to 1000; 1 when absent.
+    #[arg(long)]
+    weight: Option<Weight>,
     /// File that the gateway reads its keys from.
     #[arg(long, env = "GATEWAY_API_KEYS_FILE")]
     file: Option<PathBuf>,
@@ -53,6 +62,9 @@ pub(crate) fn command(command: KeysCommand) -> anyhow::Result<()> {
     let limits = CallerLimits {
         requests_per_minute: args.requests_per_minute,
         streams: args.streams,
+        running_jobs: args.running_jobs,
+        waiting_jobs: args.waiting_jobs,
+        weight: args.weight,
     };
     let line = KeyLine::of(&key, args.tenant, args.scopes, args.expires, limits).to_json();
     let mut out = io::stdout().lock();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_protocol::limits;
+use mayfly_queue::{ComeBack, QueueSettings};
 use mayfly_server::TlsFiles;
 use mayfly_server::bearer::FleetTokens;
 use mayfly_storage::ObjectStore;
@@ -39,12 +40,17 @@ pub struct GatewayConfig {
     /// What is collected in the storage, and how often; without it nothing is.
     pub collect: Option<CollectConfig>,
 
-    /// Jobs that may wait for each kind of worker; with more, a job is refused with `queue_full`.
+    /// Jobs that may wait for each kind of worker; with more, a job is refused with `queue_full`, unless its tenant has less than its
+    /// share of them. Never more than twice as many wait.
     pub queue_capacity: usize,
     /// How long a job may wait for a worker; then it ends as `queue_timeout`.
     pub queue_timeout: Duration,
-    /// What `Retry-After` says with `queue_full`.
+    /// A tenant that was given no worker for so long, though it has a job to run, goes before the others in one choice of four.
+    pub queue_aging: Duration,
+    /// What `Retry-After` says where nothing is known of how fast jobs leave the queue.
     pub queue_retry_after: Duration,
+    /// What `Retry-After` says with `queue_full` at most; it is estimated from how fast jobs leave the queue.
+    pub queue_retry_after_longest: Duration,
     /// The least time between two `queued` or `retrying` events of a job.
     pub position_interval: Duration,
 
@@ -128,7 +134,9 @@ impl Default for GatewayConfig {
             collect: None,
             queue_capacity: 1000,
             queue_timeout: Duration::from_secs(60),
+            queue_aging: Duration::from_secs(20),
             queue_retry_after: Duration::from_secs(5),
+            queue_retry_after_longest: Duration::from_secs(300),
             position_interval: Duration::from_secs(1),
             max_body_bytes: limits::MAX_BODY_BYTES,
             body_timeout: Duration::from_secs(60),
@@ -215,6 +223,17 @@ impl GatewayConfig {
     /// Whether any worker is asked over TLS.
     pub(crate) fn asks_over_tls(&self) -> bool {
         self.git_workers.asks_over_tls() || self.code_workers.asks_over_tls()
+    }
+
+    pub(crate) fn queue(&self) -> QueueSettings {
+        QueueSettings {
+            capacity: self.queue_capacity,
+            aging: self.queue_aging,
+            come_back: ComeBack {
+                unknown: self.queue_retry_after,
+                longest: self.queue_retry_after_longest,
+            },
+        }
     }
 
     pub(crate) fn sources(&self) -> PerKind<&WorkerSource> {

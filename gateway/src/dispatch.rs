@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mayfly_protocol::JobId;
+use mayfly_queue::{Lane, Position, Queue, QueueFull, QueueSettings, Terms, Ticket};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -14,7 +15,6 @@ use crate::chance::jitter;
 use crate::fleet::address::WorkerUrl;
 use crate::fleet::roster::{Counts, Member, Release, Roster, WorkerKey, WorkerReport};
 use crate::fleet::{PerKind, WorkerKind};
-use crate::queue::{Lane, Position, Queue, QueueFull, Ticket};
 use crate::retry::Pauses;
 
 /// With nobody to wake, the waker looks again after this time.
@@ -38,6 +38,8 @@ struct Waiter {
 
 struct State {
     queue: Queue,
+    /// The queue's time counts from here.
+    started: Instant,
     rosters: PerKind<Roster>,
     waiters: HashMap<Ticket, Waiter>,
     is_closed: bool,
@@ -50,10 +52,11 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(queue_capacity: usize, pauses: Pauses) -> Self {
+    pub(crate) fn new(queue: QueueSettings, pauses: Pauses) -> Self {
         Self {
             state: Mutex::new(State {
-                queue: Queue::new(queue_capacity),
+                queue: Queue::new(queue),
+                started: Instant::now(),
                 rosters: PerKind::new(|_| Roster::new(pauses)),
                 waiters: HashMap::new(),
                 is_closed: false,
@@ -67,6 +70,7 @@ impl Dispatcher {
         self: &Arc<Self>,
         kind: WorkerKind,
         lane: Lane,
+        terms: Terms,
         job: &JobId,
     ) -> Result<(Place, Position), AdmitError> {
         let mut state = self.state();
@@ -76,7 +80,9 @@ impl Dispatcher {
         if state.rosters[kind].is_hopeless() {
             return Err(AdmitError::NoWorkers);
         }
-        let ticket = state.queue.admit(kind, lane).map_err(AdmitError::Full)?;
+        let now = state.since_start(Instant::now());
+        let admitted = state.queue.admit(kind, lane, terms, now);
+        let ticket = admitted.map_err(AdmitError::Full)?;
         let position = state.queue.position(ticket).expect("it was put there just now");
         let told = state.wait(ticket, job);
         self.grant(&mut state);
@@ -154,6 +160,10 @@ impl Dispatcher {
 }
 
 impl State {
+    fn since_start(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
     fn wait(&mut self, ticket: Ticket, job: &JobId) -> oneshot::Receiver<WorkerKey> {
         let (tell, told) = oneshot::channel();
         let job = job.clone();
@@ -163,26 +173,27 @@ impl State {
 
     /// Gives free workers to the jobs that are next.
     fn grant(&mut self, now: Instant) {
+        let queue_now = self.since_start(now);
         while let Some((ticket, kind)) = self.next(now) {
             let Some(waiter) = self.waiters.remove(&ticket) else {
-                self.queue.leave(ticket);
+                self.queue.leave(ticket, queue_now);
                 continue;
             };
             let Some(worker) = self.rosters[kind].take(&waiter.job, now) else {
                 self.waiters.insert(ticket, waiter);
-                self.queue.put_back(ticket);
+                self.queue.put_back(ticket, queue_now);
                 break;
             };
             if let Err(worker) = waiter.tell.send(worker) {
                 self.rosters[kind].release(&worker, Release::Untouched, now, 0.0);
-                self.queue.leave(ticket);
+                self.queue.leave(ticket, queue_now);
             }
         }
     }
 
     fn next(&mut self, now: Instant) -> Option<(Ticket, WorkerKind)> {
-        let rosters = &self.rosters;
-        self.queue.next(|kind| rosters[kind].has_free(now))
+        let (rosters, queue_now) = (&self.rosters, self.since_start(now));
+        self.queue.next(|kind| rosters[kind].has_free(now), queue_now)
     }
 
     /// When to look again; `None` where no job waits for a worker.
@@ -228,7 +239,8 @@ impl Place {
         let mut state = self.dispatcher.state();
         state.rosters[self.kind].release(&lease.worker, release, Instant::now(), jitter());
         self.told = state.wait(self.ticket, &self.job);
-        state.queue.put_back(self.ticket);
+        let now = state.since_start(Instant::now());
+        state.queue.put_back(self.ticket, now);
         self.dispatcher.grant(&mut state);
     }
 }
@@ -241,7 +253,8 @@ impl Drop for Place {
             state.rosters[self.kind].release(&worker, Release::Untouched, Instant::now(), 0.0);
         }
         state.waiters.remove(&self.ticket);
-        state.queue.leave(self.ticket);
+        let now = state.since_start(Instant::now());
+        state.queue.leave(self.ticket, now);
         self.dispatcher.grant(&mut state);
     }
 }

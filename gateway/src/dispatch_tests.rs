@@ -1,12 +1,16 @@
 //! Jobs and workers brought together, with the clock paused.
 
 use super::*;
+use crate::config::GatewayConfig;
 use mayfly_protocol::TenantId;
 
 use crate::retry::Aside;
 
 fn dispatcher(workers: &[&str]) -> Arc<Dispatcher> {
-    let dispatcher = Arc::new(Dispatcher::new(10, Pauses::default()));
+    let dispatcher = Arc::new(Dispatcher::new(
+        GatewayConfig::default().queue(),
+        Pauses::default(),
+    ));
     let source = dispatcher.add_source(WorkerKind::Git, None);
     let member = |name: &&str| Member {
         key: WorkerKey {
@@ -30,7 +34,7 @@ fn admit(dispatcher: &Arc<Dispatcher>, session: &str) -> Place {
         session: session.parse().unwrap(),
     };
     dispatcher
-        .admit(WorkerKind::Git, lane, &JobId::new_now())
+        .admit(WorkerKind::Git, lane, Terms::default(), &JobId::new_now())
         .unwrap()
         .0
 }
@@ -97,7 +101,11 @@ async fn what_cannot_be_admitted_is_told() {
         tenant: TenantId::default(),
         session: "s".parse().unwrap(),
     };
-    let admit = |kind| dispatcher.admit(kind, lane.clone(), &JobId::new_now()).err();
+    let admit = |kind| {
+        dispatcher
+            .admit(kind, lane.clone(), Terms::default(), &JobId::new_now())
+            .err()
+    };
     assert_eq!(admit(WorkerKind::Git), Some(AdmitError::NoWorkers));
     assert_eq!(admit(WorkerKind::Code), Some(AdmitError::NoWorkers));
     dispatcher.close();

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use mayfly_protocol::{ErrorCode, Failure, Stage};
+use mayfly_queue::{Position, WaitReason};
 use mayfly_telemetry::task;
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -17,7 +18,6 @@ use crate::fleet::roster::Release;
 use crate::intake::HeldBody;
 use crate::jobs::{End, JobWriter};
 use crate::outcome;
-use crate::queue::{Position, WaitReason};
 use crate::relay::{self, RelayError, RelayLimits};
 use crate::retry::{self, Outcome, Repeat, Verdict};
 use crate::state::Gateway;
@@ -32,7 +32,7 @@ pub(crate) struct JobRun {
     body: HeldBody,
     attempt: u32,
     deadline: Instant,
-    last_position: Option<usize>,
+    last_position: Option<Position>,
     last_retry: Option<Instant>,
     last_refusal: Option<String>,
 }
@@ -259,13 +259,16 @@ impl JobRun {
     }
 
     fn say_position(&mut self, position: Position) {
-        if self.last_position == Some(position.number) {
+        if self.last_position == Some(position) {
             return;
         }
-        self.last_position = Some(position.number);
+        self.last_position = Some(position);
         let message = match position.reason {
             WaitReason::NoFreeWorker => format!("Waiting for a free worker, at position {}", position.number),
             WaitReason::SessionBusy => "Waiting for an earlier job of this session".to_owned(),
+            WaitReason::TenantLimit => {
+                "Waiting for another job of this tenant to end: as many run as may".to_owned()
+            }
         };
         let detail = json!({"position": position.number, "reason": position.reason});
         self.writer.progress(Stage::Queued, message, Some(detail));
@@ -296,6 +299,7 @@ impl JobRun {
             (Some(WaitReason::SessionBusy), _) => {
                 "an earlier job of this session is still running".to_owned()
             }
+            (Some(WaitReason::TenantLimit), _) => "as many jobs of this tenant are running as may".to_owned(),
             (_, Some(refusal)) => format!("the worker that was asked last {refusal}"),
             (_, None) => "all are busy".to_owned(),
         };

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use mayfly_protocol::event::timestamp;
 use mayfly_protocol::{EventBody, JobId, JobKind, JobOutcome, SessionId, TenantId};
+use mayfly_queue::Lane;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -20,7 +21,6 @@ pub(crate) use writer::{End, JobWriter};
 
 use crate::job_log::{Follower, JobLog, LogLimits};
 use crate::outcome;
-use crate::queue::Lane;
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

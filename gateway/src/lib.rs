@@ -1,14 +1,14 @@
 //! The gateway: it takes jobs from clients, finds each a free one-job worker, and keeps what the worker says.
 //!
 //! A job goes one way: the routes parse it, the queue orders it, dispatch finds a worker, the relay follows the worker's stream into the
-//! job's log, and any number of readers follow the log. What to do next is decided by pure modules ([`queue`], [`retry`] and the roster of
+//! job's log, and any number of readers follow the log. What to do next is decided by pure modules ([`mayfly_queue`], [`retry`] and the roster of
 //! [`fleet`]); the others act. What sessions hold is
 //! read through `mayfly-session`. This crate must not know git, or what a job does.
 //!
 //! # What is deliberately not here yet
 //!
 //! Jobs that wait do not survive the process; of those that had begun, workers keep the outcomes in the storage. A request with `Idempotency-Key` is refused with `invalid_request` rather than run
-//! without the promise that the key stands for. The queue knows no fairness between tenants.
+//! without the promise that the key stands for.
 
 mod access;
 mod cancel;
@@ -24,7 +24,6 @@ mod job_log;
 mod job_run;
 mod jobs;
 mod outcome;
-pub mod queue;
 mod relay;
 pub mod retry;
 mod routes;
@@ -42,5 +41,6 @@ pub use config::{GatewayConfig, InvalidConfig};
 pub use fleet::address::{InvalidWorkerSource, WorkerSource, WorkerUrl};
 pub use fleet::local::{LocalFleet, Supervisor, SupervisorConfig};
 pub use fleet::{PerKind, WorkerKind};
+pub use mayfly_queue::Weight;
 pub use run::{RunError, run};
 pub use sessions::SessionsConfig;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use mayfly_protocol::outcome::{FORMAT_VERSION, NumberedEvent};
 use mayfly_protocol::{Event, EventBody, Failure, JobId, JobOutcome, Source, Stage, TenantId};
+use mayfly_queue::Lane;
 use mayfly_session::{Kept, OutcomeError};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use crate::jobs::{End, Job, JobWriter};
-use crate::queue::Lane;
 use crate::state::Gateway;
 
 /// Why the storage did not say how a job ended.

@@ -58,7 +58,7 @@ impl Gateway {
         };
         Self {
             jobs: Arc::new(Jobs::new(limits)),
-            dispatcher: Arc::new(Dispatcher::new(config.queue_capacity, config.pauses)),
+            dispatcher: Arc::new(Dispatcher::new(config.queue(), config.pauses)),
             client: WorkerClient {
                 token: config.worker_tokens.as_ref().map(|tokens| tokens.sent().clone()),
                 tls: worker_tls,

@@ -1,8 +1,10 @@
-//! The project's own commands: `cargo xtask tidy` checks the rules that no compiler knows, `cargo xtask test` checks everything.
+//! The project's own commands: `cargo xtask tidy` checks the rules that no compiler knows, `cargo xtask test` checks everything,
+//! `cargo xtask simulate-queue` tries the order of jobs.
 //!
 //! This program must not know what the crates do; it reads their sources, and starts cargo.
 
 mod run;
+mod simulate_queue;
 mod suite;
 mod tidy;
 
@@ -11,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use simulate_queue::SimulateArgs;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -29,6 +32,8 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Simulates a million jobs of many tenants in the gateway's queue, and prints how long they wait.
+    SimulateQueue(SimulateArgs),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -39,6 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Tidy => tidy::run(root)?,
         Command::Test { quick: true } => suite::run_tests(root)?,
         Command::Test { quick: false } => suite::run_all(root)?,
+        Command::SimulateQueue(args) => simulate_queue::run(root, &args)?,
     };
     Ok(if is_good {
         ExitCode::SUCCESS

@@ -54,3 +54,9 @@ fn command(root: &Path, program: &str, arguments: &[&str]) -> Command {
 pub(crate) fn say(line: &str) {
     eprintln!("{line}");
 }
+
+/// Writes a line of a result.
+#[expect(clippy::print_stdout, reason = "it may go into a file")]
+pub(crate) fn print(line: &str) {
+    println!("{line}");
+}

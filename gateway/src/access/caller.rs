@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use mayfly_protocol::{ErrorCode, Refusal, TenantId};
+use mayfly_queue::{Terms, Weight};
 use serde::{Deserialize, Serialize};
 
 /// The name of a key, which is no secret: it stands in logs.
@@ -107,6 +108,26 @@ pub struct CallerLimits {
     /// Event streams that are open at the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams: Option<NonZeroU32>,
+    /// Jobs of the tenant that may run at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_jobs: Option<NonZeroU32>,
+    /// Jobs of the tenant that may wait at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_jobs: Option<NonZeroU32>,
+    /// The tenant's share of the workers beside the others', 1 where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<Weight>,
+}
+
+impl CallerLimits {
+    /// On what terms the queue takes the tenant's jobs.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            weight: self.weight.unwrap_or_default(),
+            running: self.running_jobs,
+            waiting: self.waiting_jobs,
+        }
+    }
 }
 
 /// Whoever sent a request.

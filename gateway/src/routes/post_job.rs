@@ -7,6 +7,7 @@ use axum::response::Response;
 use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use mayfly_protocol::{ErrorCode, JobId, JobKind, Refusal, header};
+use mayfly_queue::{FullOf, Lane, QueueFull};
 use mayfly_server::refuse;
 use mayfly_telemetry::task;
 use serde::Serialize;
@@ -18,7 +19,6 @@ use crate::fleet::WorkerKind;
 use crate::intake::{self, Intake};
 use crate::job_run::JobRun;
 use crate::jobs::{Job, JobState};
-use crate::queue::Lane;
 use crate::state::Gateway;
 
 #[derive(Serialize)]
@@ -65,7 +65,10 @@ fn start(
     let writer = gateway.jobs.add(kind, lane.clone());
     let job = Arc::clone(writer.job());
     let worker_kind = WorkerKind::from(kind);
-    match gateway.dispatcher.admit(worker_kind, lane, &job.id) {
+    match gateway
+        .dispatcher
+        .admit(worker_kind, lane, caller.limits.terms(), &job.id)
+    {
         Ok((place, position)) => {
             tracing::info!(
                 job.id = %job.id,
@@ -122,13 +125,23 @@ fn refusal(gateway: &Gateway, kind: WorkerKind, error: AdmitError) -> Refusal {
             ),
         )
         .with_retry_after(seconds),
-        AdmitError::Full(full) => Refusal::new(
-            ErrorCode::QueueFull,
-            format!(
-                "{} jobs wait for a {kind}, which is as many as may; come back later",
-                full.waiting
-            ),
-        )
-        .with_retry_after(seconds),
+        AdmitError::Full(full) => queue_full(kind, full),
     }
+}
+
+fn queue_full(kind: WorkerKind, full: QueueFull) -> Refusal {
+    let QueueFull {
+        of,
+        waiting,
+        come_back,
+    } = full;
+    let text = match of {
+        FullOf::Queue => {
+            format!("{waiting} jobs wait for a {kind}, which is as many as may; come back later")
+        }
+        FullOf::Tenant => {
+            format!("{waiting} jobs of this tenant wait, which is as many as may; come back later")
+        }
+    };
+    Refusal::new(ErrorCode::QueueFull, text).with_retry_after(come_back.as_secs().max(1))
 }

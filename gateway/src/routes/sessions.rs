@@ -13,13 +13,13 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use mayfly_protocol::path::check_path;
 use mayfly_protocol::{ErrorCode, InvalidId, Refusal, SessionId, TenantId};
+use mayfly_queue::Lane;
 use mayfly_server::refuse::json;
 use mayfly_session::view::{LfsPart, UnifiedPatch};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use super::{Asking, answer};
-use crate::queue::Lane;
 use crate::sessions::{Sessions, archive_stream};
 use crate::state::Gateway;
 use shown::{Pinned, Removed, SessionDetail, SessionList};

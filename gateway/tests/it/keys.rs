@@ -18,7 +18,7 @@ use crate::client::{self, Events, get, job, post};
 use crate::gateway::{TestGateway, config, tokens};
 use crate::outcomes;
 use crate::stub_worker::{StubWorker, waiting};
-use crate::until::until_some;
+use crate::until::{until, until_some};
 
 /// A file of keys.
 struct Keys {
@@ -283,6 +283,7 @@ fn limits(requests_per_minute: u32, streams: u32) -> CallerLimits {
     CallerLimits {
         requests_per_minute: std::num::NonZeroU32::new(requests_per_minute),
         streams: std::num::NonZeroU32::new(streams),
+        ..CallerLimits::default()
     }
 }
 
@@ -382,4 +383,67 @@ async fn a_gateway_that_would_let_anybody_in_or_mix_tenants_does_not_start() {
         run("127.0.0.1:0", keys.config(&[])).await,
         RunError::Keys(_)
     ));
+}
+
+#[tokio::test]
+async fn a_tenants_running_and_waiting_jobs_are_bounded_by_its_key() {
+    let (one, two) = (
+        StubWorker::start(vec![waiting()]).await,
+        StubWorker::start(vec![waiting()]).await,
+    );
+    let keys = Keys::new();
+    let bounds = CallerLimits {
+        running_jobs: std::num::NonZeroU32::new(1),
+        waiting_jobs: std::num::NonZeroU32::new(1),
+        ..CallerLimits::default()
+    };
+    let acme = keys.add_with("acme", Scope::ALL, None, bounds);
+    let zoo = keys.add("zoo", Scope::ALL);
+    let gateway = TestGateway::start(keys.config(&[&one, &two])).await;
+    let mut first = gateway.post(with_key(job("a"), &acme)).await;
+    first.until("preparing").await;
+    let mut second = gateway.post(with_key(job("b"), &acme)).await;
+    assert_eq!(
+        second.next().await.unwrap().json["detail"],
+        json!({"position": 1, "reason": "tenant_limit"})
+    );
+    let (status, seconds, code) = refused(&gateway, with_key(job("c"), &acme)).await;
+    assert_eq!((status, code.as_str()), (429, "queue_full"));
+    assert!((1..=300).contains(&seconds));
+    let mut other = gateway.post(with_key(job("a"), &zoo)).await;
+    other.until("preparing").await;
+    one.go_on();
+    two.go_on();
+    for events in [first, other] {
+        assert_eq!(events.names().await.last().unwrap(), "completed");
+    }
+    second.until("preparing").await;
+    one.go_on();
+    two.go_on();
+    assert_eq!(second.names().await.last().unwrap(), "completed");
+}
+
+#[tokio::test]
+async fn a_tenant_that_comes_later_is_served_before_anothers_waiting_jobs() {
+    let (worker, keys) = (StubWorker::start(vec![waiting()]).await, Keys::new());
+    let (acme, zoo) = (keys.add("acme", Scope::ALL), keys.add("zoo", Scope::ALL));
+    let gateway = TestGateway::start(keys.config(&[&worker])).await;
+    let mut streams = Vec::new();
+    for session in ["a", "b", "c"] {
+        streams.push(gateway.post(with_key(job(session), &acme)).await);
+    }
+    streams.push(gateway.post(with_key(job("d"), &zoo)).await);
+    for begun in 1..=streams.len() {
+        until(|| worker.seen().len() == begun).await;
+        worker.go_on();
+    }
+    for events in streams {
+        assert_eq!(events.names().await.last().unwrap(), "completed");
+    }
+    let seen = worker.seen();
+    let tenants: Vec<_> = seen
+        .iter()
+        .filter_map(|seen| seen.header("x-tenant-id"))
+        .collect();
+    assert_eq!(tenants, ["acme", "zoo", "acme", "acme"]);
 }

@@ -162,9 +162,12 @@ async fn a_full_queue_says_when_to_come_back() {
     let mut waits = gateway.post(job("b")).await;
     assert_eq!(waits.next().await.unwrap().json["detail"]["position"], 1);
     let (status, refusal) = refusal(&gateway, job("c")).await;
-    assert_eq!(
-        (status, refusal.code.as_str(), refusal.retry_after),
-        (429, "queue_full", Some(5))
+    assert_eq!((status, refusal.code.as_str()), (429, "queue_full"));
+    // One job has left the queue since it was first used, which was a moment ago.
+    assert!(
+        refusal
+            .retry_after
+            .is_some_and(|seconds| (1..=60).contains(&seconds))
     );
     worker.go_on();
     worker.go_on();

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "mayfly-sse",
         "mayfly-http",
+        "mayfly-queue",
         "mayfly-server",
         "mayfly-storage",
         "mayfly-git-server",
