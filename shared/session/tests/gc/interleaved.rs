@@ -172,28 +172,28 @@ async fn assert_whole(world: &Arc<World>, sessions: &SessionStore, seed: u64) {
 
 /// Runs one order of things. Collections may stand still for ever; jobs may not be older than the longest job.
 async fn run(seed: u64) {
-    const STEPS: u64 = 2500;
+    const STEPS: u64 = 1500;
     let (world, mut chance) = (World::new(), Chance(seed));
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let open = SessionStore::new(world.open(), TenantId::default());
     let (mut jobs, mut collections): (Vec<Actor<()>>, Vec<Actor<()>>) = (Vec::new(), Vec::new());
     for step in 0..STEPS {
         world.advance(Duration::from_secs(match chance.below(100) {
-            0 => 7200,
-            1..20 => 600,
-            _ => chance.below(60),
+            0..2 => 3600,
+            2..8 => 600,
+            _ => chance.below(20),
         }));
         let too_old = |actor: &Actor<()>| world.now() >= actor.began + LONGEST_JOB;
         jobs.retain(|actor| !too_old(actor));
         if jobs.len() < 4 && chance.below(4) == 0 {
-            let id: SessionId = format!("s{}", chance.below(3)).parse().unwrap();
+            let id: SessionId = format!("s{}", chance.below(12)).parse().unwrap();
             let (content, folder) = (chance.below(6), Arc::clone(&folder));
             let now = world.now();
             jobs.push(Actor::new(&world, |storage| {
                 job(storage, id, (content, now), folder)
             }));
         }
-        if collections.len() < 3 && chance.below(20) == 0 {
+        if collections.len() < 5 && chance.below(5) == 0 {
             collections.push(Actor::new(&world, collect));
         }
         let actors = match chance.below(2) {
@@ -204,7 +204,18 @@ async fn run(seed: u64) {
             continue;
         }
         let at = chance.below(actors.len() as u64) as usize;
-        if chance.below(60) == 0 || actors[at].step().await.is_some() {
+        if world.now() < actors[at].sleeps_until {
+            continue;
+        }
+        let mut is_over = chance.below(60) == 0;
+        for _ in 0..chance.below(15) {
+            is_over = is_over || actors[at].step().await.is_some();
+        }
+        if chance.below(3) == 0 {
+            let stall = Duration::from_secs(chance.below(2 * LONGEST_JOB.as_secs()));
+            actors[at].sleeps_until = world.now() + stall;
+        }
+        if is_over {
             actors.swap_remove(at);
         }
         if step % 5 == 0 {

@@ -115,6 +115,8 @@ pub(crate) struct Actor<T> {
     gate: Arc<Gate>,
     work: Pin<Box<dyn Future<Output = T> + Send>>,
     pub(crate) began: SystemTime,
+    /// It stands still until then, where the test says so.
+    pub(crate) sleeps_until: SystemTime,
 }
 
 impl<T> Actor<T> {
@@ -127,6 +129,7 @@ impl<T> Actor<T> {
             work: Box::pin(work(world.behind(Arc::clone(&gate)))),
             gate,
             began: world.now(),
+            sleeps_until: world.now(),
         }
     }
 
