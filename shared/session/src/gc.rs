@@ -2,7 +2,7 @@
 //!
 //! It runs beside jobs, beside other collections, and may be killed anywhere. What makes that safe: only that is removed which can never be needed
 //! again, so that it does not matter how late a removal is carried out, how often, and by how many. The argument stands in the decision record
-//! "Removal without locks"; [`decide`] holds the rules, as functions of what was found. Ages are measured by the clock of the storage alone.
+//! "Removal without locks"; `decide` holds the rules, as functions of what was found. Ages are measured by the clock of the storage alone.
 //!
 //! This module must not know HTTP, workers or git hosts.
 
