@@ -103,13 +103,16 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let socket = self.speak(socket).await?;
-        self.linger(socket).await?;
+        let (socket, spoken) = self.speak(socket).await;
+        // What is no HTTP has had its answer, too: that is read no less than any other.
+        let lingered = self.linger(socket).await;
+        spoken?;
+        lingered?;
         Ok(())
     }
 
     /// Answers requests until the connection is done, and gives the socket back.
-    async fn speak<S>(&self, socket: S) -> Result<S, hyper::Error>
+    async fn speak<S>(&self, socket: S) -> (S, Result<(), hyper::Error>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -127,14 +130,14 @@ impl Connection {
             done = poll_fn(|context| connection.poll_without_shutdown(context)) => Some(done),
             () = self.closing.cancelled() => None,
         };
-        match done {
-            Some(done) => done?,
+        let spoken = match done {
+            Some(done) => done,
             None => {
                 Pin::new(&mut connection).graceful_shutdown();
-                poll_fn(|context| connection.poll_without_shutdown(context)).await?;
+                poll_fn(|context| connection.poll_without_shutdown(context)).await
             }
-        }
-        Ok(connection.into_parts().io.into_inner())
+        };
+        (connection.into_parts().io.into_inner(), spoken)
     }
 
     /// Says that all is sent, and reads what the client still sends: a socket that is closed with unread data resets the connection, and
