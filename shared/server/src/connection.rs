@@ -125,6 +125,8 @@ impl Connection {
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header_timeout)
             .max_buf_size(self.limits.buffer_bytes)
+            // A client that has sent all it wants may close its side and wait for the answer (RFC 9112, section 9.6).
+            .half_close(true)
             .serve_connection(TokioIo::new(socket), service);
         let done = tokio::select! {
             done = poll_fn(|context| connection.poll_without_shutdown(context)) => Some(done),
