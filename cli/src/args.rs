@@ -5,12 +5,13 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use mayfly_http::{GuardedClient, HostPattern, HttpPolicy};
+use mayfly_http::{GuardedClient, HostPattern, HttpPolicy, InvalidHostPattern};
 use mayfly_server::TlsFiles;
 use mayfly_storage::probe::ProbeError;
 use mayfly_storage::{ObjectStore, Race, SharedOpenError, StorageOptions, StorageUrl};
@@ -214,8 +215,13 @@ pub(crate) struct CodeWorkerArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct GitArgs {
     /// Git hosts that may be reached, as `host`, `host:port` or `*.domain`, separated by commas; all public ones when empty.
-    #[arg(long, env = "ALLOWED_GIT_HOSTS", value_delimiter = ',')]
-    pub(crate) allowed_git_hosts: Vec<HostPattern>,
+    #[arg(
+        long,
+        env = "ALLOWED_GIT_HOSTS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) allowed_git_hosts: HostList,
     /// Allow git hosts on private and loopback addresses, and plain http.
     #[arg(long, env = "ALLOW_PRIVATE_GIT_HOSTS", num_args = 0..=1, default_value = "false", default_missing_value = "true")]
     pub(crate) allow_private_git_hosts: bool,
@@ -251,6 +257,24 @@ pub(crate) struct GitArgs {
     pub(crate) commit_email: String,
     #[command(flatten)]
     pub(crate) llm: LlmArgs,
+}
+
+/// Hosts, with commas between them. An empty text is an empty list: a stack file sets every variable that it knows.
+#[derive(Debug, Clone)]
+pub(crate) struct HostList(Vec<HostPattern>);
+
+impl FromStr for HostList {
+    type Err = InvalidHostPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHostPattern> {
+        if text.is_empty() {
+            return Ok(Self(Vec::new()));
+        }
+        text.split(',')
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
 }
 
 /// The LLM that writes names and messages. Its key is ANTHROPIC_API_KEY or OPENAI_API_KEY.
@@ -355,7 +379,7 @@ impl GitArgs {
     /// The guard for git hosts.
     pub(crate) fn git_client(&self) -> anyhow::Result<GuardedClient> {
         let policy = HttpPolicy {
-            allowed_hosts: self.allowed_git_hosts.clone(),
+            allowed_hosts: self.allowed_git_hosts.0.clone(),
             allow_private: self.allow_private_git_hosts,
             extra_ca_pem: extra_ca(self.extra_ca_file.as_ref())?,
             idle_timeout: self.transfer_idle,
@@ -376,7 +400,7 @@ impl GitArgs {
 
     /// The same settings as environment variables, for workers that this process starts.
     pub(crate) fn to_environment(&self) -> Vec<(OsString, OsString)> {
-        let hosts: Vec<String> = self.allowed_git_hosts.iter().map(ToString::to_string).collect();
+        let hosts: Vec<String> = self.allowed_git_hosts.0.iter().map(ToString::to_string).collect();
         let llm = &self.llm;
         let provider = match llm.llm_provider {
             LlmProvider::Anthropic => "anthropic",
@@ -417,5 +441,21 @@ impl GitArgs {
                 .map(|file| ("EXTRA_CA_FILE".into(), file.into())),
         );
         pairs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_hosts_may_be_empty_and_its_members_may_not() {
+        let count = |text: &str| text.parse::<HostList>().map(|list| list.0.len()).ok();
+        assert_eq!(count(""), Some(0));
+        assert_eq!(count("github.com"), Some(1));
+        assert_eq!(count("github.com,*.example.com:8443"), Some(2));
+        for wrong in [",", "github.com,", ",github.com", "a b"] {
+            assert_eq!(count(wrong), None, "{wrong}");
+        }
     }
 }

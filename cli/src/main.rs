@@ -7,6 +7,7 @@ mod bench;
 mod client;
 mod demo;
 mod gc;
+mod health;
 mod keys;
 mod secret;
 mod signal;
@@ -40,6 +41,8 @@ enum Command {
     Keys(keys::KeysCommand),
     /// Run the gateway.
     Gateway(args::GatewayArgs),
+    /// Ask the role that runs here whether it is well: the health check of a container.
+    Health(health::HealthArgs),
     /// Remove what is needed no more from the storage, or say what would be removed.
     Gc(gc::GcCommand),
     /// Run one git worker: it takes one job, and exits.
@@ -78,6 +81,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Keys(command) => keys::command(command),
             Command::Gateway(args) => up::gateway_command(args).await,
             Command::Gc(args) => gc::command(args).await,
+            Command::Health(args) => health::command(args).await,
             Command::GitWorker(args) => worker::git_worker(args).await,
             Command::CodeWorker(args) => worker::code_worker(args).await,
         }
@@ -100,6 +104,7 @@ impl Command {
     /// Async threads: a worker has one job, and its heavy work is done on blocking threads.
     fn threads(&self) -> usize {
         match self {
+            Self::Health(_) => 1,
             Self::GitWorker(_) | Self::CodeWorker(_) => 2,
             _ => std::thread::available_parallelism().map_or(2, usize::from),
         }

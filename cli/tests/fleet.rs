@@ -6,6 +6,7 @@ mod fleet {
     mod cancelling;
     mod clients;
     mod collecting;
+    mod health;
     mod interrupted;
     mod keys;
     mod left;
