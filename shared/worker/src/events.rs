@@ -1,4 +1,4 @@
-//! The event stream of one job: many may report progress, one writes the end, one reads.
+//! The event stream of one job: many may report progress, one writes the end, one reads, and some read along.
 //!
 //! This module must not know HTTP or how events look as bytes.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use mayfly_protocol::outcome::NumberedEvent;
 use mayfly_protocol::{ErrorCode, Event, EventBody, Failure, JobId, JobKind, Progress, Source, Stage};
 use time::OffsetDateTime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use queue::{Admission, EventQueue, Popped, Weight};
@@ -33,6 +33,7 @@ pub(crate) fn open(settings: StreamSettings) -> (EventWriter, ProgressSink, Even
     let shared = Arc::new(Shared {
         queue: Mutex::new(queue),
         changed: Notify::new(),
+        grown: watch::Sender::new(()),
         source: settings.source,
         job_id: settings.job_id,
     });
@@ -48,6 +49,8 @@ pub(crate) fn open(settings: StreamSettings) -> (EventWriter, ProgressSink, Even
 struct Shared {
     queue: Mutex<EventQueue>,
     changed: Notify,
+    /// For those who read along.
+    grown: watch::Sender<()>,
     source: Source,
     job_id: JobId,
 }
@@ -76,6 +79,7 @@ impl Shared {
             detail: update.detail,
         });
         let admission = self.queue().offer(stage, weight, event, Instant::now());
+        self.grown.send_replace(());
         match admission {
             Admission::Taken => self.changed.notify_one(),
             Admission::Dropped => {}
@@ -89,6 +93,7 @@ impl Shared {
     fn finish(&self, event: Event) {
         if self.queue().finish(event) {
             self.changed.notify_one();
+            self.grown.send_replace(());
         }
     }
 }
@@ -153,6 +158,15 @@ impl ProgressSink {
     /// The stage that was reported last; before there is one, the first of the job's kind.
     pub fn stage_or_first(&self) -> Stage {
         self.shared.queue().stage_or_first()
+    }
+
+    /// A reader of the events after this number, beside the one reader.
+    pub(crate) fn follow(&self, after: u64) -> EventFollower {
+        EventFollower {
+            shared: Arc::clone(&self.shared),
+            grown: self.shared.grown.subscribe(),
+            after,
+        }
     }
 
     /// The stage that was reported last.
@@ -234,8 +248,12 @@ impl EventReader {
     /// Waits for the next event and its number; `None` comes after the terminal event. Nothing is lost when the future is dropped.
     pub(crate) async fn next(&mut self) -> Option<(u64, Event)> {
         loop {
-            match self.shared.queue().pop() {
-                Popped::Event(id, event) => return Some((id, event)),
+            let popped = self.shared.queue().pop();
+            match popped {
+                Popped::Event(id, event) => {
+                    self.shared.grown.send_replace(());
+                    return Some((id, event));
+                }
                 Popped::Ended => return None,
                 Popped::Empty => {}
             }
@@ -247,6 +265,33 @@ impl EventReader {
 impl Drop for EventReader {
     fn drop(&mut self) {
         self.shared.queue().abandon();
+        self.shared.grown.send_replace(());
+    }
+}
+
+/// Reads along, from any number on, beside the one reader or when that is gone.
+pub(crate) struct EventFollower {
+    shared: Arc<Shared>,
+    grown: watch::Receiver<()>,
+    after: u64,
+}
+
+impl EventFollower {
+    /// Waits for the next event and its number; `None` comes after the terminal event. Nothing is lost when the future is dropped.
+    pub(crate) async fn next(&mut self) -> Option<(u64, Event)> {
+        loop {
+            self.grown.mark_unchanged();
+            let next = self.shared.queue().after(self.after);
+            match next {
+                Popped::Event(id, event) => {
+                    self.after = id;
+                    return Some((id, event));
+                }
+                Popped::Ended => return None,
+                // The sender lives in what is shared, which is held here.
+                Popped::Empty => self.grown.changed().await.ok()?,
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::config::WorkerConfig;
+use crate::delivery::Deliveries;
 use crate::events::{self, EventReader, EventWriter, ProgressSink, StreamSettings};
 use crate::outcome::Facts;
 use crate::request::{JobRequest, Order};
@@ -42,12 +43,14 @@ pub(crate) fn start(
         progress_interval: worker.config.progress_interval,
     });
     let asked = CancellationToken::new();
+    let deliveries = Deliveries::of(delivered);
     let claim = worker.slot.try_claim(Occupant {
         job_id: order.job_id.clone(),
         kind: job.kind(),
         attempt: order.attempt,
         started_at,
         events: sink.clone(),
+        deliveries: deliveries.clone(),
         asked: asked.clone(),
     })?;
     let (id, kind, attempt) = (&order.job_id, job.kind().as_str(), order.attempt);
@@ -59,7 +62,7 @@ pub(crate) fn start(
         sink,
         asked,
     };
-    let work = task.carry_out(claim, writer, facts, delivered).instrument(span);
+    let work = task.carry_out(claim, writer, facts, deliveries).instrument(span);
     task::spawn(&worker.jobs, work);
     Some(reader)
 }
@@ -75,13 +78,7 @@ struct Task {
 
 impl Task {
     /// Runs the job, clears up, keeps the outcome, and only then announces the end; the claim goes last, and with it the process.
-    async fn carry_out(
-        self,
-        claim: JobClaim,
-        writer: EventWriter,
-        facts: Facts,
-        delivered: CancellationToken,
-    ) {
+    async fn carry_out(self, claim: JobClaim, writer: EventWriter, facts: Facts, deliveries: Deliveries) {
         tracing::info!("took the job");
         let worker = Arc::clone(&self.worker);
         let config = &worker.config;
@@ -98,8 +95,8 @@ impl Task {
         let (terminal, events) = writer.seal(outcome);
         facts.keep(&worker, events).await;
         writer.finish(terminal);
-        if timeout(config.flush_grace, delivered.cancelled()).await.is_err() {
-            tracing::warn!("the client did not read the end of the stream in time");
+        if timeout(config.flush_grace, deliveries.all()).await.is_err() {
+            tracing::warn!("a client did not read the end of the stream in time");
         }
         // A runner that was left behind may have made files since.
         remove(&mut scratch, config.cleanup_grace).await;

@@ -8,6 +8,7 @@
 //! where another request was first.
 
 mod config;
+mod delivery;
 mod events;
 mod job;
 mod outcome;

@@ -11,18 +11,19 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Request, StatusCode};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use mayfly_protocol::event::timestamp;
-use mayfly_protocol::{ErrorCode, JobId, JobKind, Refusal, Source, Stage, header};
+use mayfly_protocol::{ErrorCode, Event, JobId, JobKind, Refusal, Source, Stage, header};
 use mayfly_server::Delivered;
 use mayfly_server::refuse::{json, response};
+use mayfly_server::request::{invalid_header, single_header};
 use mayfly_sse::{HEARTBEAT, encode_event};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::events::EventReader;
+use crate::events::{EventFollower, EventReader};
 use crate::run::Worker;
-use crate::slot::Availability;
+use crate::slot::{Availability, Occupant};
 use crate::{job, request};
 
 const HEALTH: &str = "/health";
@@ -34,7 +35,8 @@ pub(crate) fn router(worker: &Arc<Worker>) -> Router {
     let mut router = Router::new()
         .route(HEALTH, get(health))
         .route("/status", get(status))
-        .route("/jobs/{id}/cancel", post(cancel));
+        .route("/jobs/{id}/cancel", post(cancel))
+        .route("/jobs/{id}/events", get(follow));
     for kind in worker.runner.kinds().iter().copied() {
         let handler = move |State(worker): State<Arc<Worker>>, request| async move {
             take_job(&worker, kind, request)
@@ -100,7 +102,7 @@ fn busy(reason: &str) -> Refusal {
     .with_retry_after(RETRY_AFTER_SECS)
 }
 
-fn stream(job_id: &JobId, reader: EventReader, heartbeat: Duration) -> Response {
+fn stream(job_id: &JobId, reader: impl Events, heartbeat: Duration) -> Response {
     let mut response = Response::new(frames(reader, heartbeat));
     let job_id = HeaderValue::try_from(job_id.as_str()).expect("a UUID is a header's value");
     let headers = response.headers_mut();
@@ -115,8 +117,26 @@ fn stream(job_id: &JobId, reader: EventReader, heartbeat: Duration) -> Response 
     response
 }
 
+/// Whoever reads a job's events.
+trait Events: Send + 'static {
+    /// The next event and its number; `None` after the terminal one.
+    fn next(&mut self) -> impl Future<Output = Option<(u64, Event)>> + Send;
+}
+
+impl Events for EventReader {
+    async fn next(&mut self) -> Option<(u64, Event)> {
+        Self::next(self).await
+    }
+}
+
+impl Events for EventFollower {
+    async fn next(&mut self) -> Option<(u64, Event)> {
+        Self::next(self).await
+    }
+}
+
 /// The events as frames, and a sign of life in each silence.
-fn frames(mut reader: EventReader, heartbeat: Duration) -> Body {
+fn frames(mut reader: impl Events, heartbeat: Duration) -> Body {
     Body::from_stream(async_stream::stream! {
         loop {
             match timeout(heartbeat, reader.next()).await {
@@ -191,13 +211,9 @@ struct Cancelling {
 
 /// Cancels the job, if it is this worker's; how it ends is in its stream. Asking again changes nothing.
 async fn cancel(State(worker): State<Arc<Worker>>, id: Result<Path<String>, PathRejection>) -> Response {
-    let asked = id.ok().map(|Path(id)| id);
-    let occupant = worker.slot.report().1;
-    let Some(occupant) = occupant.filter(|it| asked.as_deref() == Some(it.job_id.as_str())) else {
-        return response(&Refusal::new(
-            ErrorCode::NotFound,
-            "this worker does not have this job; ask the gateway that gave the job its id",
-        ));
+    let occupant = match occupant(&worker, id) {
+        Ok(occupant) => occupant,
+        Err(refusal) => return response(&refusal),
     };
     tracing::info!(job.id = %occupant.job_id, "asked to cancel the job");
     occupant.asked.cancel();
@@ -206,6 +222,50 @@ async fn cancel(State(worker): State<Arc<Worker>>, id: Result<Path<String>, Path
         state: "cancelling",
     };
     json(StatusCode::ACCEPTED, &cancelling)
+}
+
+/// The job, if it is this worker's.
+fn occupant(worker: &Worker, id: Result<Path<String>, PathRejection>) -> Result<Occupant, Refusal> {
+    let asked = id.ok().map(|Path(id)| id);
+    let occupant = worker.slot.report().1;
+    let found = occupant.filter(|it| asked.as_deref() == Some(it.job_id.as_str()));
+    found.ok_or_else(|| {
+        let text = "this worker does not have this job; ask the gateway that gave the job its id";
+        Refusal::new(ErrorCode::NotFound, text)
+    })
+}
+
+/// The events of the job after `Last-Event-ID`, beside whoever reads them already: for a gateway that comes after the one that sent the job.
+async fn follow(
+    State(worker): State<Arc<Worker>>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    extensions: Extensions,
+) -> Response {
+    let delivered = extensions.get::<Delivered>().cloned().unwrap_or_default();
+    let followed = occupant(&worker, id).and_then(|occupant| {
+        let after = last_event_id(&headers)?;
+        match occupant.deliveries.add(delivered.token()) {
+            true => Ok((occupant, after)),
+            false => Err(busy("has as many readers of its job as may be")),
+        }
+    });
+    match followed {
+        Ok((occupant, after)) => {
+            tracing::info!(job.id = %occupant.job_id, after, "the job is followed");
+            let follower = occupant.events.follow(after);
+            stream(&occupant.job_id, follower, worker.config.heartbeat)
+        }
+        Err(refusal) => response(&refusal),
+    }
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<u64, Refusal> {
+    const NAME: &str = "Last-Event-ID";
+    let text = single_header(headers, NAME)?.unwrap_or("0");
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| is_number);
+    number.ok_or_else(|| invalid_header(NAME, "is not a number"))
 }
 
 async fn unknown_path() -> Response {

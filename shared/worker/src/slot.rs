@@ -8,6 +8,7 @@ use mayfly_protocol::{JobId, JobKind};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
+use crate::delivery::Deliveries;
 use crate::events::ProgressSink;
 
 /// The job that has the slot.
@@ -18,6 +19,7 @@ pub(crate) struct Occupant {
     pub(crate) attempt: u32,
     pub(crate) started_at: OffsetDateTime,
     pub(crate) events: ProgressSink,
+    pub(crate) deliveries: Deliveries,
     /// Fires when a client cancels the job.
     pub(crate) asked: CancellationToken,
 }
@@ -124,6 +126,7 @@ mod tests {
             attempt: 1,
             started_at: OffsetDateTime::UNIX_EPOCH,
             events,
+            deliveries: Deliveries::default(),
             asked: CancellationToken::new(),
         }
     }

@@ -6,6 +6,8 @@
 
 #[path = "runtime/cancelling.rs"]
 mod cancelling;
+#[path = "runtime/following.rs"]
+mod following;
 #[path = "runtime/harness.rs"]
 mod harness;
 #[path = "runtime/keeping.rs"]

@@ -64,7 +64,7 @@ pub(super) struct EventQueue {
     last_id: u64,
     history: Vec<NumberedEvent>,
     sealed: bool,
-    finished: bool,
+    terminal: Option<Event>,
     abandoned: bool,
 }
 
@@ -81,7 +81,7 @@ impl EventQueue {
             last_id: 0,
             history: Vec::new(),
             sealed: false,
-            finished: false,
+            terminal: None,
             abandoned: false,
         }
     }
@@ -103,7 +103,7 @@ impl EventQueue {
 
     /// Takes or drops a progress event.
     pub(super) fn offer(&mut self, stage: Stage, weight: Weight, event: Event, now: Instant) -> Admission {
-        if self.finished || self.sealed {
+        if self.terminal.is_some() || self.sealed {
             return Admission::Dropped;
         }
         let position = self.order.iter().position(|known| *known == stage);
@@ -131,10 +131,10 @@ impl EventQueue {
 
     /// Adds the terminal event; false where there is one already.
     pub(super) fn finish(&mut self, event: Event) -> bool {
-        if self.finished {
+        if self.terminal.is_some() {
             return false;
         }
-        self.finished = true;
+        self.terminal = Some(event.clone());
         self.keep(event, false);
         true
     }
@@ -146,8 +146,33 @@ impl EventQueue {
                 self.remember(pending.event.clone());
                 Popped::Event(self.last_id, pending.event)
             }
-            None if self.finished => Popped::Ended,
+            None if self.terminal.is_some() => Popped::Ended,
             None => Popped::Empty,
+        }
+    }
+
+    /// The next event after this number, for whoever reads along: events have their numbers once the first reader took them, or is gone.
+    ///
+    /// Progress that is not kept is left out; the terminal event never is.
+    pub(super) fn after(&self, after: u64) -> Popped {
+        let kept = self.history.partition_point(|it| it.id <= after);
+        if let Some(it) = self.history.get(kept) {
+            return Popped::Event(it.id, it.event.clone());
+        }
+        let Some(terminal) = &self.terminal else {
+            return Popped::Empty;
+        };
+        // Nothing is added or replaced any more: what waits for the first reader has its numbers.
+        let seen = after.saturating_sub(self.last_id);
+        let waiting = usize::try_from(seen)
+            .ok()
+            .and_then(|index| self.pending.get(index));
+        if let Some(waiting) = waiting {
+            return Popped::Event(self.last_id + seen + 1, waiting.event.clone());
+        }
+        match self.pending.is_empty() && self.last_id > after {
+            true => Popped::Event(self.last_id, terminal.clone()),
+            false => Popped::Ended,
         }
     }
 
@@ -162,7 +187,7 @@ impl EventQueue {
     /// Takes no more progress, and gives all events so far with the number of the next.
     pub(super) fn seal(&mut self) -> (Vec<NumberedEvent>, u64) {
         self.sealed = true;
-        let mut events = std::mem::take(&mut self.history);
+        let mut events = self.history.clone();
         let mut id = self.last_id;
         for pending in &self.pending {
             id += 1;
@@ -177,7 +202,7 @@ impl EventQueue {
     /// Numbers an event, and keeps it while there is room.
     fn remember(&mut self, event: Event) {
         self.last_id += 1;
-        if self.history.len() < MAX_HISTORY && !self.sealed {
+        if self.history.len() < MAX_HISTORY {
             self.history.push(NumberedEvent {
                 id: self.last_id,
                 event,

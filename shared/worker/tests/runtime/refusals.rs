@@ -183,7 +183,7 @@ async fn unknown_paths_and_wrong_methods_are_refused_in_json() {
         "/",
         "/clone-repository/",
         "/commit-and-push",
-        "/jobs/x/events",
+        "/jobs/x/log",
         "//health",
         "/%00",
     ] {
@@ -194,6 +194,7 @@ async fn unknown_paths_and_wrong_methods_are_refused_in_json() {
         (Method::DELETE, CLONE, "POST"),
         (Method::POST, "/health", "GET,HEAD"),
         (Method::PUT, "/status", "GET,HEAD"),
+        (Method::POST, "/jobs/x/events", "GET,HEAD"),
     ] {
         let url = format!("http://{}{path}", fixture.address);
         let response = reqwest::Client::new().request(method, url).send().await.unwrap();
