@@ -330,7 +330,7 @@ pub(crate) struct GatewayArgs {
     #[arg(long, env = "CODE_WORKERS")]
     pub(crate) code_workers: Option<String>,
     /// Where the workers keep sessions and outcomes: `file:///folder` or `s3://bucket/prefix`. Without it the gateway shows no sessions,
-    /// and does not know jobs of before a restart.
+    /// does not know jobs of before a restart, and keeps idempotency keys in memory.
     #[arg(long, env = "STORAGE_URL")]
     pub(crate) storage_url: Option<StorageUrl>,
     #[command(flatten)]
@@ -350,6 +350,9 @@ pub(crate) struct QueueArgs {
     /// Jobs that may wait for a worker.
     #[arg(long, env = "QUEUE_CAPACITY", default_value = "1000")]
     pub(crate) queue_capacity: usize,
+    /// Seconds for which running jobs are followed after SIGTERM; then their streams end, to be read on at the next gateway.
+    #[arg(long = "gateway-drain-grace-secs", env = "GATEWAY_DRAIN_GRACE_SECS", default_value = "30", value_parser = seconds)]
+    pub(crate) gateway_drain_grace: Duration,
     /// Seconds that a job may wait for a worker.
     #[arg(long, env = "QUEUE_TIMEOUT_SECS", default_value = "60", value_parser = seconds)]
     pub(crate) queue_timeout: Duration,

@@ -268,6 +268,7 @@ fn gateway_config(queue: &QueueArgs) -> GatewayConfig {
         queue_capacity: queue.queue_capacity,
         queue_timeout: queue.queue_timeout,
         job_attempts: queue.job_attempts,
+        drain_grace: queue.gateway_drain_grace,
         ..GatewayConfig::default()
     }
 }

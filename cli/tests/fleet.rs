@@ -11,6 +11,7 @@ mod fleet {
     mod keys;
     mod left;
     mod outcomes;
+    mod restart;
     mod rig;
     mod sessions;
     mod storage;

@@ -58,7 +58,8 @@ pub struct GatewayConfig {
     pub max_body_bytes: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
-    /// Bytes of all bodies that arrive, or belong to jobs that are not over; with more, a job is refused with `queue_full`.
+    /// Bytes of all bodies that arrive, or belong to jobs that are not over; with more, a job is refused with `queue_full`. With keys, one tenant may hold
+    /// as many as it leaves free: half, where it is alone.
     pub held_body_bytes: usize,
 
     /// How long a connection to a worker may take to be made.
@@ -75,6 +76,16 @@ pub struct GatewayConfig {
     pub cancel_timeout: Duration,
     /// How long the storage may take to say how a job ended.
     pub outcome_timeout: Duration,
+    /// How often the gateway says in the storage that it lives, and looks who does not any more.
+    pub beat_interval: Duration,
+    /// How long another gateway may say nothing; then its jobs are taken over.
+    pub gateway_lease: Duration,
+    /// How often the storage is asked about a job that runs for another gateway.
+    pub watch_interval: Duration,
+    /// How long a job of a gateway that is gone is waited for where its worker is not among the known ones.
+    pub orphan_timeout: Duration,
+    /// How long a request with an idempotency key waits for another one with the same key to become a job.
+    pub key_patience: Duration,
     /// Bytes of one event of a worker.
     pub max_event_bytes: usize,
     /// How long the gateway waits, after the terminal event, for the worker to end its stream.
@@ -112,7 +123,8 @@ pub struct GatewayConfig {
     pub accept_pause: Duration,
     /// How long a closed connection is still read from, so that the client sees the answer and not a reset.
     pub close_linger: Duration,
-    /// How long running jobs go on after the request to end; then their streams end as `shutting_down`.
+    /// How long running jobs are followed after the request to end; then their streams end without a terminal event, to be read on at another gateway, and
+    /// without a storage as `shutting_down`.
     pub drain_grace: Duration,
     /// How long answers may take to end once all jobs have.
     pub close_grace: Duration,
@@ -147,6 +159,11 @@ impl Default for GatewayConfig {
             job_attempts: 3,
             job_timeout: Duration::from_secs(2 * 60 * 60),
             cancel_timeout: Duration::from_millis(1900),
+            beat_interval: Duration::from_secs(2),
+            gateway_lease: Duration::from_secs(10),
+            watch_interval: Duration::from_millis(500),
+            orphan_timeout: Duration::from_secs(60),
+            key_patience: Duration::from_secs(3),
             max_event_bytes: 1024 * 1024,
             linger: Duration::from_millis(500),
             pauses: Pauses::default(),
@@ -197,6 +214,8 @@ impl GatewayConfig {
             ("silence_timeout", self.silence_timeout),
             ("job_timeout", self.job_timeout),
             ("heartbeat", self.heartbeat),
+            ("beat_interval", self.beat_interval),
+            ("watch_interval", self.watch_interval),
             ("write_timeout", self.write_timeout),
             ("tls_look_interval", self.tls_look_interval),
             ("dns_refresh", self.dns_refresh),

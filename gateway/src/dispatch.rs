@@ -96,6 +96,21 @@ impl Dispatcher {
         Ok((place, position))
     }
 
+    /// Keeps a session for a job that a gateway before this one gave to a worker, until what is returned is dropped.
+    pub(crate) fn resume(self: &Arc<Self>, kind: WorkerKind, lane: &Lane) -> Resumed {
+        let mut state = self.state();
+        let now = state.since_start(Instant::now());
+        Resumed {
+            dispatcher: Arc::clone(self),
+            ticket: state.queue.resume(kind, lane, now),
+        }
+    }
+
+    /// Whether a source lists a worker at this address.
+    pub(crate) fn lists(&self, kind: WorkerKind, url: &WorkerUrl) -> bool {
+        self.state().rosters[kind].lists(url)
+    }
+
     /// Lets no job in from now on.
     pub(crate) fn close(&self) {
         self.state().is_closed = true;
@@ -253,6 +268,21 @@ impl Drop for Place {
             state.rosters[self.kind].release(&worker, Release::Untouched, Instant::now(), 0.0);
         }
         state.waiters.remove(&self.ticket);
+        let now = state.since_start(Instant::now());
+        state.queue.leave(self.ticket, now);
+        self.dispatcher.grant(&mut state);
+    }
+}
+
+/// The place among the running of a job that was begun elsewhere.
+pub(crate) struct Resumed {
+    dispatcher: Arc<Dispatcher>,
+    ticket: Ticket,
+}
+
+impl Drop for Resumed {
+    fn drop(&mut self) {
+        let mut state = self.dispatcher.state();
         let now = state.since_start(Instant::now());
         state.queue.leave(self.ticket, now);
         self.dispatcher.grant(&mut state);

@@ -34,7 +34,7 @@ pub(crate) fn resume(
 ) -> Result<Response, Refusal> {
     let after = last_event_id(headers)?;
     let size = job.log.size();
-    if after > size.events {
+    if after > size.events && !job.log.may_lag() {
         let text = format!(
             "`{LAST_EVENT_ID}` is {after}, and the job has {} events so far",
             size.events

@@ -2,22 +2,21 @@
 //!
 //! This module must not know the queue.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
-use mayfly_protocol::{ErrorCode, Job, JobKind, Refusal, SessionId};
+use mayfly_protocol::{ErrorCode, Job, JobKind, Refusal, SessionId, TenantId};
 use mayfly_server::request::{BodyLimits, check_json, read_body};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::GatewayConfig;
+use crate::held::Hold;
+use crate::idempotency::{self, Keyed};
 use crate::state::Gateway;
 
 /// The bytes of a body, which hold secrets: never shown, and counted while they are held.
 pub(crate) struct HeldBody {
     bytes: Bytes,
-    _permit: Option<OwnedSemaphorePermit>,
+    _hold: Hold,
 }
 
 impl HeldBody {
@@ -32,11 +31,14 @@ pub(crate) struct Intake {
     pub(crate) body: HeldBody,
     /// The client wants no stream, but the job's address.
     pub(crate) respond_async: bool,
+    /// There where the client sent an idempotency key.
+    pub(crate) keyed: Option<Keyed>,
 }
 
 /// Reads and checks a request for a job of this kind.
 pub(crate) async fn read(
     gateway: &Gateway,
+    tenant: &TenantId,
     kind: JobKind,
     request: Request<Body>,
 ) -> Result<Intake, Refusal> {
@@ -46,24 +48,15 @@ pub(crate) async fn read(
         timeout: gateway.config.body_timeout,
     };
     check_json(&head.headers, limits)?;
-    check_no_idempotency_key(&head.headers)?;
-    let body = read_held(gateway, body, limits).await?;
+    let key = idempotency::key(&head.headers)?;
+    let body = read_held(gateway, tenant, body, limits).await?;
     let job = Job::parse(kind, &body.bytes)?;
     Ok(Intake {
         session: job.session_id().clone(),
+        keyed: key.map(|key| Keyed::new(key, kind, &body.bytes)),
         body,
         respond_async: prefers_async(&head.headers),
     })
-}
-
-/// A key promises that the job never runs twice. This gateway cannot keep that yet, and does not pretend to.
-fn check_no_idempotency_key(headers: &HeaderMap) -> Result<(), Refusal> {
-    const NAME: &str = "Idempotency-Key";
-    if !headers.contains_key(NAME) {
-        return Ok(());
-    }
-    let text = "the header `Idempotency-Key` is not supported by this gateway yet; leave it out, and look at the session before sending a job again";
-    Err(Refusal::new(ErrorCode::InvalidRequest, text).with_field(NAME))
 }
 
 fn prefers_async(headers: &HeaderMap) -> bool {
@@ -75,30 +68,23 @@ fn prefers_async(headers: &HeaderMap) -> bool {
 }
 
 /// Reads the body, and stops as soon as it, or all bodies together, are too large.
-async fn read_held(gateway: &Gateway, body: Body, limits: BodyLimits) -> Result<HeldBody, Refusal> {
-    let mut permit: Option<OwnedSemaphorePermit> = None;
-    let hold_more = |bytes| {
-        let more = hold(&gateway.held_bytes, bytes).ok_or_else(|| no_room(&gateway.config))?;
-        match &mut permit {
-            Some(permit) => permit.merge(more),
-            None => permit = Some(more),
-        }
-        Ok(())
+async fn read_held(
+    gateway: &Gateway,
+    tenant: &TenantId,
+    body: Body,
+    limits: BodyLimits,
+) -> Result<HeldBody, Refusal> {
+    let mut hold = gateway.held_bytes.hold(tenant);
+    let hold_more = |bytes| match hold.grow(bytes) {
+        true => Ok(()),
+        false => Err(no_room(&gateway.config)),
     };
     let bytes = read_body(body, limits, hold_more).await?;
-    Ok(HeldBody {
-        bytes,
-        _permit: permit,
-    })
-}
-
-fn hold(held_bytes: &Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePermit> {
-    let bytes = u32::try_from(bytes).ok()?;
-    Arc::clone(held_bytes).try_acquire_many_owned(bytes).ok()
+    Ok(HeldBody { bytes, _hold: hold })
 }
 
 fn no_room(config: &GatewayConfig) -> Refusal {
-    let text = "the jobs that wait hold as many bytes as they may; come back later";
+    let text = "the jobs that wait, or those of this tenant, hold as many bytes as they may; come back later";
     Refusal::new(ErrorCode::QueueFull, text).with_retry_after(config.queue_retry_after.as_secs().max(1))
 }
 

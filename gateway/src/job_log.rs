@@ -3,7 +3,7 @@
 //! A reader keeps a place in the log and no copy, so that a slow one costs nothing. The log is bounded: progress beyond its limits is dropped
 //! before it gets a number, so that the numbers count up from 1 without a gap; the terminal event always fits, and nothing follows it.
 //!
-//! The seam for durable and shared logs: whoever fills a log ([`JobLog::append`], [`JobLog::end`]) may be the relay of a job that runs here, a
+//! The seam for durable and shared logs: whoever fills a log ([`JobLog::append`], [`JobLog::end_at`]) may be the relay of a job that runs here, a
 //! stored outcome, or the log of another gateway; readers see no difference. This module must not know any of them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use mayfly_sse::encode_data;
 use tokio::sync::watch;
+
+/// The last that readers get where the log is left before its job is over: a comment, so that nothing is taken for an event.
+const LEFT: &[u8] = b": the job goes on without this gateway; read on at /jobs/{id}/events with Last-Event-ID, here or at the next gateway\n\n";
 
 /// The bounds of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,7 @@ struct Events {
     bytes: usize,
     dropped: u64,
     ended: bool,
+    left: bool,
 }
 
 impl Events {
@@ -38,6 +42,8 @@ impl Events {
 #[derive(Debug)]
 pub(crate) struct JobLog {
     limits: LogLimits,
+    /// Earlier events may be missing, and clients may know later ones: another gateway began it.
+    is_partial: bool,
     events: Mutex<Events>,
     grown: watch::Sender<()>,
 }
@@ -56,6 +62,7 @@ impl JobLog {
     pub(crate) fn new(limits: LogLimits) -> Self {
         Self {
             limits,
+            is_partial: false,
             events: Mutex::default(),
             grown: watch::Sender::new(()),
         }
@@ -74,6 +81,50 @@ impl JobLog {
         log
     }
 
+    /// The log of a job that another gateway began to follow.
+    pub(crate) fn continued(limits: LogLimits) -> Self {
+        Self {
+            is_partial: true,
+            ..Self::new(limits)
+        }
+    }
+
+    /// Whether clients may know later events than the log has.
+    pub(crate) fn may_lag(&self) -> bool {
+        self.is_partial && !self.size().ended
+    }
+
+    /// Adds a progress event under the number that it has elsewhere; one that is here already, or has no room, is left out.
+    pub(crate) fn append_at(&self, id: u64, data: &[u8]) {
+        let mut events = self.events();
+        if id <= events.last_id() || events.ended {
+            return;
+        }
+        if events.frames.len() >= self.limits.events || events.bytes + data.len() > self.limits.bytes {
+            events.dropped += 1;
+            return;
+        }
+        self.push(&mut events, id, data);
+    }
+
+    /// Adds the terminal event under this number, or the next where that is not later; false where there is one already.
+    pub(crate) fn end_at(&self, id: u64, data: &[u8]) -> bool {
+        let mut events = self.events();
+        if events.ended {
+            return false;
+        }
+        events.ended = true;
+        let id = id.max(events.last_id() + 1);
+        self.push(&mut events, id, data);
+        true
+    }
+
+    /// Ends the readers' streams without a terminal event: the job goes on, and is followed elsewhere.
+    pub(crate) fn leave(&self) {
+        self.events().left = true;
+        self.grown.send_replace(());
+    }
+
     /// Adds a progress event, one line of JSON; false where there is no room for it, or the log has ended.
     pub(crate) fn append(&self, data: &[u8]) -> bool {
         let mut events = self.events();
@@ -83,18 +134,6 @@ impl JobLog {
             events.dropped += 1;
             return false;
         }
-        let id = events.last_id() + 1;
-        self.push(&mut events, id, data);
-        true
-    }
-
-    /// Adds the terminal event; false where there is one already.
-    pub(crate) fn end(&self, data: &[u8]) -> bool {
-        let mut events = self.events();
-        if events.ended {
-            return false;
-        }
-        events.ended = true;
         let id = events.last_id() + 1;
         self.push(&mut events, id, data);
         true
@@ -110,6 +149,7 @@ impl JobLog {
     pub(crate) fn follow(self: &Arc<Self>, after: u64) -> Follower {
         Follower {
             after,
+            was_left: false,
             grown: self.grown.subscribe(),
             log: Arc::clone(self),
         }
@@ -138,6 +178,7 @@ impl JobLog {
         match events.frames.get(index) {
             Some((id, frame)) => Read::Frame(*id, frame.clone()),
             None if events.ended => Read::Ended,
+            None if events.left => Read::Left,
             None => Read::Later,
         }
     }
@@ -151,18 +192,20 @@ enum Read {
     Frame(u64, Bytes),
     Later,
     Ended,
+    Left,
 }
 
 /// A place in a log.
 #[derive(Debug)]
 pub(crate) struct Follower {
     after: u64,
+    was_left: bool,
     grown: watch::Receiver<()>,
     log: Arc<JobLog>,
 }
 
 impl Follower {
-    /// Waits for the next frame; `None` after the terminal event. Nothing is lost when the future is dropped.
+    /// Waits for the next frame; `None` after the terminal event, or after the word that the log was left. Nothing is lost when the future is dropped.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.grown.mark_unchanged();
@@ -172,6 +215,11 @@ impl Follower {
                     return Some(frame);
                 }
                 Read::Ended => return None,
+                Read::Left if self.was_left => return None,
+                Read::Left => {
+                    self.was_left = true;
+                    return Some(Bytes::from_static(LEFT));
+                }
                 // The sender lives in the log, which is held here.
                 Read::Later => self.grown.changed().await.ok()?,
             }
@@ -204,7 +252,7 @@ mod tests {
         assert!(live.next().await.is_some());
         let (rest_of_live, _) = tokio::join!(rest(live), async {
             assert!(log.append(b"b"));
-            assert!(log.end(b"z"));
+            assert!(log.end_at(0, b"z"));
         });
         assert_eq!(rest_of_live, ["id: 2\ndata: b\n\n", "id: 3\ndata: z\n\n"]);
         assert_eq!(rest(log.follow(2)).await, ["id: 3\ndata: z\n\n"]);
@@ -224,12 +272,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_continued_log_keeps_the_numbers_of_elsewhere() {
+        let log = Arc::new(JobLog::continued(LIMITS));
+        log.append_at(4, b"a");
+        log.append_at(4, b"again");
+        assert!(log.may_lag());
+        assert!(log.end_at(3, b"z") && !log.may_lag());
+        assert_eq!(
+            rest(log.follow(0)).await,
+            ["id: 4\ndata: a\n\n", "id: 5\ndata: z\n\n"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_left_ends_its_readers_without_an_event() {
+        let log = Arc::new(JobLog::new(LIMITS));
+        log.append(b"a");
+        log.leave();
+        let frames = rest(log.follow(0)).await;
+        assert_eq!(frames[0], "id: 1\ndata: a\n\n");
+        assert!(frames.len() == 2 && frames[1].starts_with(": ") && frames[1].ends_with("\n\n"));
+        assert!(!log.size().ended);
+    }
+
+    #[tokio::test]
     async fn what_is_too_much_leaves_no_gap_and_the_end_always_fits() {
         let log = Arc::new(JobLog::new(LIMITS));
         assert!(!log.append(&[b'x'; 101]));
         assert!(log.append(b"a") && log.append(b"b") && !log.append(b"c"));
-        assert!(log.end(&[b'z'; 1000]));
-        assert!(!log.end(b"again") && !log.append(b"late"));
+        assert!(log.end_at(0, &[b'z'; 1000]));
+        assert!(!log.end_at(0, b"again") && !log.append(b"late"));
         let frames = rest(log.follow(0)).await;
         assert_eq!((frames.len(), &frames[1][..5]), (3, "id: 2"));
         assert!(frames[2].starts_with("id: 3\ndata: zzz"));

@@ -2,26 +2,31 @@
 //!
 //! What a failed try means is decided by [`retry::judge`], and whether a lost job is repeated by [`Repeat`]. The job goes on whoever reads or does not read its events. This module must not know HTTP.
 
+mod follow;
+
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use mayfly_protocol::{ErrorCode, Failure, Stage};
 use mayfly_queue::{Position, WaitReason};
+use mayfly_session::Sent;
 use mayfly_telemetry::task;
 use serde_json::json;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cancel;
 use crate::dispatch::{Lease, Place};
 use crate::fleet::WorkerKind;
-use crate::fleet::address::WorkerUrl;
 use crate::fleet::roster::Release;
 use crate::intake::HeldBody;
 use crate::jobs::{End, JobWriter};
+use crate::open_record::{NotNoted, OpenRecord};
 use crate::outcome;
-use crate::relay::{self, RelayError, RelayLimits};
+use crate::relay;
 use crate::retry::{self, Outcome, Repeat, Verdict};
 use crate::state::Gateway;
 use crate::worker_client::{Order, WorkerStream};
+use follow::{Followed, Loss, follow};
 
 /// A job that was let in.
 pub(crate) struct JobRun {
@@ -30,6 +35,9 @@ pub(crate) struct JobRun {
     place: Place,
     /// Held to the end: another worker may need it.
     body: HeldBody,
+    record: Arc<OpenRecord>,
+    /// Whether a worker may have begun the job.
+    is_touched: bool,
     attempt: u32,
     deadline: Instant,
     last_position: Option<Position>,
@@ -51,6 +59,23 @@ enum Tried {
     Cancelled,
 }
 
+impl Tried {
+    /// Whether the worker may have begun the job.
+    fn may_have_begun(&self) -> bool {
+        match self {
+            Self::Taken(_) | Self::Stopped | Self::Cancelled => true,
+            Self::Not(outcome) => !matches!(
+                outcome,
+                Outcome::Unreachable(_)
+                    | Outcome::Busy
+                    | Outcome::Unready
+                    | Outcome::Unauthorized
+                    | Outcome::Refused(_)
+            ),
+        }
+    }
+}
+
 impl JobRun {
     /// Begins the job's stream with where it stands.
     pub(crate) fn new(
@@ -59,6 +84,7 @@ impl JobRun {
         place: Place,
         position: Position,
         body: HeldBody,
+        record: Arc<OpenRecord>,
     ) -> Self {
         let mut run = Self {
             deadline: Instant::now() + gateway.config.queue_timeout,
@@ -66,6 +92,8 @@ impl JobRun {
             writer,
             place,
             body,
+            record,
+            is_touched: false,
             attempt: 1,
             last_position: None,
             last_retry: None,
@@ -82,7 +110,16 @@ impl JobRun {
                 Waited::Worker(lease) => lease,
                 Waited::Over(failure) => return self.end(failure).await,
             };
-            let lost = match self.offer(&lease).await {
+            if let Some(failure) = self.note_worker(&lease).await {
+                lease.release(Release::Untouched);
+                return self.end(failure).await;
+            }
+            let tried = self.offer(&lease).await;
+            if tried.may_have_begun() {
+                self.is_touched = true;
+                self.writer.touch();
+            }
+            let lost = match tried {
                 Tried::Taken(mut stream) => match self.follow(&lease, &mut stream).await {
                     Followed::Ended(end) => return self.end_well(lease, stream, end).await,
                     Followed::GivenUp(failure) => {
@@ -91,13 +128,13 @@ impl JobRun {
                     }
                     Followed::Stopped => {
                         lease.release(Release::Failed);
-                        return self.finish(End::Ours(stopped()));
+                        return self.leave();
                     }
                     Followed::Lost(lost) => lost,
                 },
                 Tried::Stopped => {
                     lease.release(Release::Failed);
-                    return self.finish(End::Ours(stopped()));
+                    return self.leave();
                 }
                 Tried::Cancelled => {
                     self.cancel_unheard(&lease);
@@ -132,6 +169,11 @@ impl JobRun {
         let draining = self.gateway.draining.clone();
         let cancelled = self.writer.job().cancelled.clone();
         let interval = self.gateway.config.position_interval;
+        let has_to_stop = draining.is_cancelled() || cancelled.is_cancelled();
+        if !has_to_stop && let Some(lease) = self.place.worker().now_or_never() {
+            return Waited::Worker(lease);
+        }
+        self.note_waiting();
         loop {
             tokio::select! {
                 biased;
@@ -147,6 +189,46 @@ impl JobRun {
         }
     }
 
+    /// Has it noted that the job waits; nobody waits for that.
+    fn note_waiting(&self) {
+        let (record, id) = (Arc::clone(&self.record), self.writer.job().id.clone());
+        task::spawn(&self.gateway.running, async move {
+            if let Err(error) = record.note().await {
+                let error = &error as &(dyn std::error::Error + 'static);
+                tracing::warn!(job.id = %id, error, "a waiting job could not be noted");
+            }
+        });
+    }
+
+    /// Has it noted to whom the job is about to be sent; the end of a job that must not be.
+    async fn note_worker(&self, lease: &Lease) -> Option<Failure> {
+        let sent = Sent {
+            worker: lease.url().to_string(),
+            attempt: self.attempt,
+            events_before: self.events_before(),
+        };
+        let error = self.record.send_to(sent).await.err()?;
+        let job = self.writer.job();
+        tracing::warn!(job.id = %job.id, error = &error as &(dyn std::error::Error + 'static), "a job could not be noted before it is sent to a worker");
+        match error {
+            NotNoted::Taken => {
+                let text = "another gateway took this one for gone, and has ended the job before a worker had begun it; send it again";
+                Some(Failure::new(ErrorCode::GatewayLost, text))
+            }
+            NotNoted::Late | NotNoted::Storage(_) if self.record.is_promised() => {
+                let text =
+                    "the storage did not take note of the job in time, so it was not begun; send it again";
+                Some(Failure::new(ErrorCode::StorageUnavailable, text))
+            }
+            NotNoted::Late | NotNoted::Storage(_) => None,
+        }
+    }
+
+    /// Events of the job's stream before the first of the worker that is asked now; `dispatched` comes between.
+    fn events_before(&self) -> u64 {
+        self.writer.job().log.size().events + 1
+    }
+
     async fn offer(&self, lease: &Lease) -> Tried {
         let job = self.writer.job();
         let order = Order {
@@ -155,8 +237,7 @@ impl JobRun {
             attempt: self.attempt,
             accepted_at: job.accepted_at,
             tenant: &job.lane.tenant,
-            // `dispatched` comes between.
-            events_before: job.log.size().events + 1,
+            events_before: self.events_before(),
             body: self.body.bytes(),
         };
         tokio::select! {
@@ -249,13 +330,35 @@ impl JobRun {
 
     /// Keeps the gateway's own end of the job; where the worker's was kept before, that one counts.
     async fn kept(&self, failure: Failure) -> End {
-        outcome::keep_own(&self.gateway, &self.writer, self.attempt, failure).await
+        let attempt = if self.is_touched { self.attempt } else { 0 };
+        outcome::keep_own(&self.gateway, &self.writer, attempt, failure).await
     }
 
     fn finish(self, end: End) {
-        let Self { writer, place, .. } = self;
+        let Self {
+            writer,
+            place,
+            record,
+            gateway,
+            ..
+        } = self;
         drop(place);
+        let job = Arc::clone(writer.job());
         writer.finish(end);
+        let running = gateway.running.clone();
+        task::spawn(&running, async move {
+            if let Some(outcomes) = &gateway.outcomes {
+                record.close(outcomes, &job).await;
+            }
+        });
+    }
+
+    /// The gateway ends before the job. With a storage the next gateway goes on with it; without one nobody here could say any more how it ends.
+    fn leave(self) {
+        match self.gateway.own_jobs {
+            Some(_) => self.writer.leave(),
+            None => self.finish(End::Ours(stopped())),
+        }
     }
 
     fn say_position(&mut self, position: Position) {
@@ -319,60 +422,6 @@ impl JobRun {
     }
 }
 
-/// How a worker's stream ended for the gateway.
-enum Followed {
-    /// With its terminal event.
-    Ended(End),
-    /// The gateway ends the job.
-    GivenUp(Failure),
-    /// The gateway follows the job no longer.
-    Stopped,
-    /// Without a word.
-    Lost(Loss),
-}
-
-/// A worker that was lost.
-struct Loss {
-    /// What the job ends with if it is not repeated.
-    failure: Failure,
-    /// The worker's events that the stream has.
-    relayed: u64,
-}
-
-/// Follows the stream to its end.
-async fn follow(
-    gateway: &Gateway,
-    url: &WorkerUrl,
-    stream: &mut WorkerStream,
-    writer: &JobWriter,
-) -> Followed {
-    let before = writer.job().log.size().events;
-    let limits = RelayLimits {
-        silence: gateway.config.silence_timeout,
-        max_event_bytes: gateway.config.max_event_bytes,
-    };
-    let followed = timeout(gateway.config.job_timeout, relay::relay(stream, limits, writer));
-    let relayed: Result<End, RelayError> = tokio::select! {
-        biased;
-        followed = followed => match followed {
-            Ok(relayed) => relayed,
-            Err(_) => return Followed::GivenUp(too_long(gateway)),
-        },
-        () = gateway.stopping.cancelled() => return Followed::Stopped,
-        () = cancel::without_end(gateway, url, writer.job()) => {
-            return Followed::GivenUp(cancel::unsettled(&gateway.config));
-        }
-    };
-    match relayed {
-        Ok(end) => Followed::Ended(end),
-        Err(error) if error.is_loss() => Followed::Lost(Loss {
-            failure: error.into(),
-            relayed: writer.job().log.size().events.saturating_sub(before),
-        }),
-        Err(error) => Followed::GivenUp(error.into()),
-    }
-}
-
 /// What is said of a loss before the next attempt: the failure's first half.
 fn lost_in_short(failure: &Failure) -> &str {
     failure.error.split(';').next().unwrap_or_default()
@@ -392,11 +441,4 @@ fn drained(attempt: u32) -> Failure {
 fn stopped() -> Failure {
     let text = "the gateway is shutting down and follows the job no longer; the worker may still finish it, so look at the session before sending it again";
     Failure::new(ErrorCode::ShuttingDown, text)
-}
-
-fn too_long(gateway: &Gateway) -> Failure {
-    let seconds = gateway.config.job_timeout.as_secs_f32();
-    let text =
-        format!("the job took longer than the {seconds} s that a job may take, and is followed no longer");
-    Failure::new(ErrorCode::DeadlineExceeded, text)
 }

@@ -4,13 +4,15 @@
 
 mod writer;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use mayfly_protocol::event::timestamp;
-use mayfly_protocol::{EventBody, JobId, JobKind, JobOutcome, SessionId, TenantId};
+use mayfly_protocol::{ErrorCode, EventBody, Failure, JobId, JobKind, JobOutcome, SessionId, TenantId};
 use mayfly_queue::Lane;
+use mayfly_session::OpenJob;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -42,6 +44,8 @@ pub(crate) struct Job {
     pub(crate) log: Arc<JobLog>,
     /// Fires when a client cancels the job.
     pub(crate) cancelled: CancellationToken,
+    /// Fires when this gateway has taken the job over from one that is gone.
+    pub(crate) inherited: CancellationToken,
     facts: Mutex<Facts>,
     places: Arc<Semaphore>,
 }
@@ -54,6 +58,8 @@ struct Facts {
     worker: Option<String>,
     /// The attempts that began.
     attempts: u32,
+    /// A worker may have begun it.
+    is_touched: bool,
     last_stage: Option<String>,
     /// The data of the terminal event.
     terminal: Option<Bytes>,
@@ -109,6 +115,32 @@ pub(crate) struct Reader {
 impl Job {
     pub(crate) fn state(&self) -> JobState {
         self.facts().state
+    }
+
+    /// Whether the job ended before any worker can have begun it, and not because a client wanted that: to send it again is no second run.
+    pub(crate) fn ended_untouched(&self) -> bool {
+        let facts = self.facts();
+        if facts.is_touched {
+            return false;
+        }
+        let terminal = facts.terminal.as_ref();
+        let failure: Option<Failure> = terminal.and_then(|data| serde_json::from_slice(data).ok());
+        failure.is_some_and(|failure| failure.retryable && failure.code != ErrorCode::Cancelled)
+    }
+
+    /// The data of the terminal event, where the job is over.
+    pub(crate) fn terminal(&self) -> Option<Bytes> {
+        self.facts().terminal.clone()
+    }
+
+    /// When a worker took it, where one did.
+    pub(crate) fn started_at(&self) -> Option<OffsetDateTime> {
+        self.facts().started_at
+    }
+
+    /// Readers at this moment.
+    pub(crate) fn readers(&self, limit: usize) -> usize {
+        limit - self.places.available_permits()
     }
 
     /// A reader of the events after this number; `None` where the job has as many readers as it may.
@@ -204,26 +236,66 @@ impl Jobs {
 
     /// Makes a job, which is queued, and its one writer.
     pub(crate) fn add(self: &Arc<Self>, kind: JobKind, lane: Lane) -> JobWriter {
-        let job = Arc::new(Job {
-            id: JobId::new_now(),
+        self.add_as(JobId::new_now(), kind, lane)
+    }
+
+    /// The same with an id that was made before.
+    pub(crate) fn add_as(self: &Arc<Self>, id: JobId, kind: JobKind, lane: Lane) -> JobWriter {
+        let log = JobLog::new(self.limits.log);
+        let job = Arc::new(self.job(id, kind, lane, OffsetDateTime::now_utc(), log));
+        self.known().jobs.insert(job.id.clone(), Arc::clone(&job));
+        JobWriter::new(job, Arc::clone(self))
+    }
+
+    /// Makes a job that another gateway began, and its one writer here; or gives the job, where it is known.
+    pub(crate) fn resume(self: &Arc<Self>, open: &OpenJob) -> Result<JobWriter, Arc<Job>> {
+        let job = Arc::new(self.shown(open));
+        match self.known().jobs.entry(job.id.clone()) {
+            Entry::Occupied(known) => return Err(Arc::clone(known.get())),
+            Entry::Vacant(vacant) => vacant.insert(Arc::clone(&job)),
+        };
+        Ok(JobWriter::new(job, Arc::clone(self)))
+    }
+
+    /// A job that another gateway has; it is not added to those that are known.
+    pub(crate) fn shown(&self, open: &OpenJob) -> Job {
+        let lane = Lane {
+            tenant: open.tenant.clone(),
+            session: open.session_id.clone(),
+        };
+        let log = JobLog::continued(self.limits.log);
+        let job = self.job(open.job_id.clone(), open.kind, lane, open.accepted_at, log);
+        if let Some(sent) = &open.sent {
+            let mut facts = job.facts();
+            facts.state = JobState::Running;
+            facts.worker = Some(sent.worker.clone());
+            facts.attempts = sent.attempt;
+            facts.is_touched = true;
+        }
+        job
+    }
+
+    fn job(&self, id: JobId, kind: JobKind, lane: Lane, accepted_at: OffsetDateTime, log: JobLog) -> Job {
+        Job {
+            id,
             kind,
             lane,
-            accepted_at: OffsetDateTime::now_utc(),
-            log: Arc::new(JobLog::new(self.limits.log)),
+            accepted_at,
+            log: Arc::new(log),
             cancelled: CancellationToken::new(),
+            inherited: CancellationToken::new(),
             facts: Mutex::new(Facts {
                 state: JobState::Queued,
                 started_at: None,
                 finished_at: None,
                 worker: None,
                 attempts: 0,
+                is_touched: false,
                 last_stage: None,
                 terminal: None,
             }),
             places: Arc::new(Semaphore::new(self.limits.readers)),
-        });
-        self.known().jobs.insert(job.id.clone(), Arc::clone(&job));
-        JobWriter::new(job, Arc::clone(self))
+        }
     }
 
     /// A job that is over, as its outcome tells it; it is not added to those that are known.
@@ -242,6 +314,7 @@ impl Jobs {
             finished_at: Some(outcome.finished_at),
             worker: None,
             attempts: outcome.attempt,
+            is_touched: outcome.attempt > 0,
             last_stage,
             terminal: terminal.map(|event| outcome::encode(event).into()),
         };
@@ -251,6 +324,7 @@ impl Jobs {
         Arc::new(Job {
             log: Arc::new(JobLog::stored(self.limits.log, stored)),
             cancelled: CancellationToken::new(),
+            inherited: CancellationToken::new(),
             facts: Mutex::new(facts),
             places: Arc::new(Semaphore::new(self.limits.readers)),
             id: outcome.job_id,
@@ -288,7 +362,7 @@ impl Jobs {
             ..JobCounts::default()
         };
         for job in known.jobs.values() {
-            counts.open_streams += self.limits.readers - job.places.available_permits();
+            counts.open_streams += job.readers(self.limits.readers);
             match job.state() {
                 JobState::Queued => counts.queued += 1,
                 JobState::Running => counts.running += 1,

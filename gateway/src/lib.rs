@@ -5,10 +5,8 @@
 //! [`fleet`]); the others act. What sessions hold is
 //! read through `mayfly-session`. This crate must not know git, or what a job does.
 //!
-//! # What is deliberately not here yet
-//!
-//! Jobs that wait do not survive the process; of those that had begun, workers keep the outcomes in the storage. A request with `Idempotency-Key` is refused with `invalid_request` rather than run
-//! without the promise that the key stands for.
+//! A job's body is held in memory only, since it has credentials. So a job that waits when its gateway is gone is not begun by the next one: it ends as
+//! `gateway_lost`, and whoever has the body sends it again. A job that runs goes on, and the next gateway follows it: `docs/adr/0022-jobs-outlive-their-gateway.md`.
 
 mod access;
 mod cancel;
@@ -19,17 +17,22 @@ mod dispatch;
 mod error_text;
 mod event_stream;
 pub mod fleet;
+mod held;
+mod idempotency;
 mod intake;
 mod job_log;
 mod job_run;
 mod jobs;
+mod open_record;
 mod outcome;
+mod peers;
 mod relay;
 pub mod retry;
 mod routes;
 mod run;
 mod sessions;
 mod state;
+mod watch;
 mod worker_client;
 
 pub use access::{

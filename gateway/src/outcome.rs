@@ -97,13 +97,44 @@ fn told(writer: &JobWriter, outcome: JobOutcome, relayed: u64) -> Option<End> {
     end
 }
 
+/// The same where another gateway began the stream: events have their numbers from the outcome, and the log leaves out those that it has.
+pub(crate) fn told_behind(writer: &JobWriter, outcome: JobOutcome) -> Option<End> {
+    let before = outcome.events_before;
+    let mut end = None;
+    for numbered in outcome.events {
+        let data = encode(&numbered.event);
+        match numbered.event.body {
+            EventBody::Progress { stage, .. } => {
+                writer.relay_at(before.saturating_add(numbered.id), stage_name(stage), &data);
+            }
+            EventBody::Completed { .. } => end = Some(End::Completed(data.into())),
+            EventBody::Error(_) => end = Some(End::Failed(data.into())),
+        }
+    }
+    end
+}
+
 /// Keeps the gateway's own end of a job, and gives it; where the worker of this attempt was first, its end is given. An end that cannot be kept is told all the same.
+///
+/// `attempt` is 0 where no worker can have begun the job.
 pub(crate) async fn keep_own(gateway: &Gateway, writer: &JobWriter, attempt: u32, failure: Failure) -> End {
+    let events_before = writer.job().log.size().events;
+    keep_at(gateway, writer, attempt, failure, events_before).await
+}
+
+/// The same behind this many events of the stream.
+pub(crate) async fn keep_at(
+    gateway: &Gateway,
+    writer: &JobWriter,
+    attempt: u32,
+    failure: Failure,
+    events_before: u64,
+) -> End {
     let Some(outcomes) = &gateway.outcomes else {
         return End::Ours(failure);
     };
     let job = writer.job();
-    let own = own_outcome(job, attempt, failure.clone());
+    let own = own_outcome(job, attempt, failure.clone(), events_before);
     let keeping = outcomes.keep(&job.lane.tenant, &own);
     match timeout(gateway.config.outcome_timeout, keeping).await {
         Ok(Ok(Kept::Ours)) => {}
@@ -121,7 +152,7 @@ pub(crate) async fn keep_own(gateway: &Gateway, writer: &JobWriter, attempt: u32
     End::Ours(failure)
 }
 
-fn own_outcome(job: &Job, attempt: u32, failure: Failure) -> JobOutcome {
+fn own_outcome(job: &Job, attempt: u32, failure: Failure, events_before: u64) -> JobOutcome {
     let now = OffsetDateTime::now_utc();
     let event = Event {
         body: EventBody::Error(failure),
@@ -138,7 +169,7 @@ fn own_outcome(job: &Job, attempt: u32, failure: Failure) -> JobOutcome {
         accepted_at: job.accepted_at,
         started_at: now,
         finished_at: now,
-        events_before: job.log.size().events,
+        events_before,
         events: vec![NumberedEvent { id: 1, event }],
     }
 }

@@ -53,12 +53,34 @@ impl From<RelayError> for Failure {
     }
 }
 
-/// Relays events to the writer until the terminal event, which it gives back.
+/// Under which numbers a worker's events go into the job's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    /// The next ones.
+    Next,
+    /// The worker's own, behind this many events: those that another gateway gave them.
+    Behind(u64),
+}
+
+impl Numbers {
+    fn of(self, id: Option<&str>) -> Result<Option<u64>, RelayError> {
+        let Self::Behind(before) = self else {
+            return Ok(None);
+        };
+        let number: Option<u64> = id.and_then(|id| id.parse().ok());
+        let number = number.and_then(|number| number.checked_add(before));
+        let number = number.ok_or_else(|| RelayError::Rubbish("an event has no number".to_owned()))?;
+        Ok(Some(number))
+    }
+}
+
+/// Relays events to the writer until the terminal event, which it gives back with its number, where that is not just the next.
 pub(crate) async fn relay(
     stream: &mut WorkerStream,
     limits: RelayLimits,
     writer: &JobWriter,
-) -> Result<End, RelayError> {
+    numbers: Numbers,
+) -> Result<(End, Option<u64>), RelayError> {
     let mut decoder = Decoder::new(limits.max_event_bytes);
     let mut silent_at = Instant::now() + limits.silence;
     loop {
@@ -70,13 +92,17 @@ pub(crate) async fn relay(
             silent_at = Instant::now() + limits.silence;
         }
         for item in items {
-            let Decoded::Message { data, .. } = item else {
+            let Decoded::Message { id, data, .. } = item else {
                 continue;
             };
+            let number = numbers.of(id.as_deref())?;
             match Said::parse(&data, &writer.job().id)? {
-                Said::Progress(stage) => writer.relay(stage, &data),
-                Said::Completed => return Ok(End::Completed(data.into())),
-                Said::Failed => return Ok(End::Failed(data.into())),
+                Said::Progress(stage) => match number {
+                    Some(number) => writer.relay_at(number, stage, &data),
+                    None => writer.relay(stage, &data),
+                },
+                Said::Completed => return Ok((End::Completed(data.into()), number)),
+                Said::Failed => return Ok((End::Failed(data.into()), number)),
             }
         }
     }

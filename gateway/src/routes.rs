@@ -1,10 +1,8 @@
 //! The gateway's paths. Each handler parses, asks a module that knows, and answers; every refusal is JSON with a code.
-//!
-//! The header `Idempotency-Key` is refused with 400: see [`crate`].
 
 mod cancel;
 mod fleet;
-mod job_list;
+pub(crate) mod job_list;
 mod post_job;
 mod sessions;
 

@@ -8,6 +8,7 @@ use mayfly_http::BuildError;
 use mayfly_server::{ConnectionLimits, Server, Tls, TlsError};
 use mayfly_telemetry::task;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use crate::config::{GatewayConfig, InvalidConfig};
 use crate::fleet::WorkerKind;
 use crate::fleet::dns::DnsSettings;
 use crate::fleet::sources::Sources;
+use crate::peers::Peers;
 use crate::routes;
 use crate::state::Gateway;
 
@@ -54,7 +56,8 @@ pub enum RunError {
 /// Serves `listener` until `shutdown` fires and the graces are over.
 ///
 /// After that, new jobs are refused, waiting ones end as `shutting_down`, and running ones are followed for [`GatewayConfig::drain_grace`]; jobs and figures
-/// can be read meanwhile. When this returns, every stream has had its terminal event.
+/// can be read meanwhile. With a storage, jobs that still run then are left to their workers and to the next gateway, and their streams end without a
+/// terminal event; without one every stream has had its terminal event when this returns.
 pub async fn run(
     config: GatewayConfig,
     listener: TcpListener,
@@ -74,6 +77,7 @@ pub async fn run(
     let ended = CancellationToken::new();
     follow_fleet(&gateway, &tasks, &ended);
     follow_keys(&gateway, &tasks, &ended);
+    let peers = follow_peers(&gateway, &tasks, &ended).await;
     let server = Server::new(connection_limits(&gateway.config), routes::router(&gateway), tls);
     tokio::select! {
         biased;
@@ -87,6 +91,9 @@ pub async fn run(
     ended.cancel();
     tasks.close();
     tasks.wait().await;
+    if let Some(peers) = peers {
+        peers.lock().await.depart().await;
+    }
     gateway.client.connections.close();
     gateway.client.connections.wait().await;
     tracing::info!("the gateway ends");
@@ -124,6 +131,24 @@ fn worker_tls(config: &GatewayConfig) -> Result<Option<TlsConnector>, BuildError
     }
     let settings = mayfly_http::client_config(config.worker_ca_pem.as_deref())?;
     Ok(Some(TlsConnector::from(Arc::new(settings))))
+}
+
+/// Says that this gateway lives, and looks after the others that share its storage, until it ends.
+async fn follow_peers(
+    gateway: &Arc<Gateway>,
+    tasks: &TaskTracker,
+    ended: &CancellationToken,
+) -> Option<Arc<Mutex<Peers>>> {
+    let mut peers = Peers::of(gateway)?;
+    peers.enter().await;
+    let peers = Arc::new(Mutex::new(peers));
+    let (followed, ended) = (Arc::clone(&peers), ended.clone());
+    task::spawn(tasks, async move {
+        let mut peers = followed.lock().await;
+        // What is cut short is begun again by whoever takes over.
+        let _ended = ended.run_until_cancelled(peers.run()).await;
+    });
+    Some(peers)
 }
 
 fn follow_keys(gateway: &Arc<Gateway>, tasks: &TaskTracker, ended: &CancellationToken) {

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use mayfly_session::OutcomeArchive;
-use tokio::sync::Semaphore;
+use mayfly_session::{GatewayId, KeyArchive, OpenJobs, OutcomeArchive};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,8 +11,11 @@ use tokio_util::task::TaskTracker;
 use crate::access::Access;
 use crate::config::GatewayConfig;
 use crate::dispatch::Dispatcher;
+use crate::held::HeldBytes;
+use crate::idempotency::KeyMemory;
 use crate::job_log::LogLimits;
 use crate::jobs::{JobLimits, Jobs};
+use crate::open_record::OwnJobs;
 use crate::sessions::Sessions;
 use crate::worker_client::WorkerClient;
 
@@ -27,10 +29,16 @@ pub(crate) struct Gateway {
     pub(crate) client: WorkerClient,
     /// Where workers keep how their jobs ended.
     pub(crate) outcomes: Option<OutcomeArchive>,
+    /// What the storage is told of jobs that are not over.
+    pub(crate) own_jobs: Option<OwnJobs>,
+    /// What idempotency keys stand for, in the storage.
+    pub(crate) keys: Option<KeyArchive>,
+    /// The same where there is no storage.
+    pub(crate) key_memory: KeyMemory,
     /// What sessions hold; `None` where no storage is configured.
     pub(crate) sessions: Option<Sessions>,
-    /// A permit for each byte of a body that is held.
-    pub(crate) held_bytes: Arc<Semaphore>,
+    /// The bytes of bodies that are held.
+    pub(crate) held_bytes: Arc<HeldBytes>,
     /// The tasks of jobs.
     pub(crate) running: TaskTracker,
     /// Fires when the gateway is asked to end: no new job, and no waiting one, goes on.
@@ -67,8 +75,15 @@ impl Gateway {
                 connections: TaskTracker::new(),
             },
             outcomes: config.storage.clone().map(OutcomeArchive::new),
+            own_jobs: config.storage.clone().map(|storage| OwnJobs {
+                archive: OpenJobs::new(storage),
+                gateway: GatewayId::new_now(),
+                patience: config.outcome_timeout,
+            }),
+            keys: config.storage.clone().map(KeyArchive::new),
+            key_memory: KeyMemory::default(),
             sessions: config.sessions.clone().map(Sessions::new),
-            held_bytes: Arc::new(Semaphore::new(config.held_body_bytes.min(Semaphore::MAX_PERMITS))),
+            held_bytes: Arc::new(HeldBytes::new(config.held_body_bytes, config.keys.is_some())),
             running: TaskTracker::new(),
             draining,
             stopping: CancellationToken::new(),

@@ -4,6 +4,7 @@
 //! That is why this is hyper's bare connection: it also tells "never sent" from "sent, and no answer". This module must not know the queue.
 
 mod cancel;
+mod follow;
 
 use std::io;
 use std::time::Duration;

@@ -279,6 +279,13 @@ impl Roster {
         due.min()
     }
 
+    /// Whether there is a worker at this address.
+    pub fn lists(&self, url: &WorkerUrl) -> bool {
+        self.workers
+            .iter()
+            .any(|(key, worker)| key.url == *url && worker.listed)
+    }
+
     /// Whether there is no worker, and no source that could bring one.
     pub fn is_hopeless(&self) -> bool {
         self.workers.is_empty() && !self.sources.iter().any(|source| source.may_grow)

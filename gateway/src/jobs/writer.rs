@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mayfly_protocol::{ErrorCode, Event, EventBody, Failure, Source, Stage};
+use mayfly_session::Sent;
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -58,13 +59,35 @@ impl JobWriter {
         self.job.log.append(data);
     }
 
+    /// Adds a worker's progress event under the number that it had at another gateway.
+    pub(crate) fn relay_at(&self, number: u64, stage: String, data: &[u8]) {
+        self.job.facts().last_stage = Some(stage);
+        self.job.log.append_at(number, data);
+    }
+
+    /// Notes that a worker may have begun the job.
+    pub(crate) fn touch(&self) {
+        self.job.facts().is_touched = true;
+    }
+
     /// Notes that a worker has begun.
     pub(crate) fn begin(&self, worker: String) {
         let mut facts = self.job.facts();
         facts.state = JobState::Running;
+        facts.is_touched = true;
         facts.started_at.get_or_insert_with(OffsetDateTime::now_utc);
         facts.worker = Some(worker);
         facts.attempts += 1;
+    }
+
+    /// Notes that a worker, to which another gateway sent the job, has it.
+    pub(crate) fn begin_again(&self, sent: &Sent) {
+        let mut facts = self.job.facts();
+        facts.state = JobState::Running;
+        facts.is_touched = true;
+        facts.started_at.get_or_insert_with(OffsetDateTime::now_utc);
+        facts.worker = Some(sent.worker.clone());
+        facts.attempts = sent.attempt;
     }
 
     /// Notes that the worker was lost, and that the job waits for another.
@@ -76,7 +99,19 @@ impl JobWriter {
 
     /// Ends the job. Its state changes before readers see the end.
     pub(crate) fn finish(mut self, end: End) {
-        self.write_end(end);
+        self.write_end(end, 0);
+    }
+
+    /// The same under a number of the stream, where another gateway began that.
+    pub(crate) fn finish_at(mut self, end: End, number: u64) {
+        self.write_end(end, number);
+    }
+
+    /// Leaves the job, which goes on elsewhere: readers are told to come back, and there is no terminal event.
+    pub(crate) fn leave(mut self) {
+        self.is_over = true;
+        self.job.log.leave();
+        self.jobs.forget(&self.job.id);
     }
 
     /// Forgets the job, which was refused before anybody heard of it.
@@ -85,7 +120,7 @@ impl JobWriter {
         self.jobs.forget(&self.job.id);
     }
 
-    fn write_end(&mut self, end: End) {
+    fn write_end(&mut self, end: End, number: u64) {
         self.is_over = true;
         log_end(&self.job, &end);
         let (state, data) = match end {
@@ -99,7 +134,7 @@ impl JobWriter {
             facts.finished_at = Some(OffsetDateTime::now_utc());
             facts.terminal = Some(data.clone());
         }
-        self.job.log.end(&data);
+        self.job.log.end_at(number, &data);
         self.jobs.retire(&self.job);
     }
 
@@ -119,7 +154,7 @@ impl Drop for JobWriter {
         if !self.is_over {
             let text =
                 "the gateway's own code failed (a defect of Mayfly); the gateway's log has the details";
-            self.write_end(End::Ours(Failure::new(ErrorCode::Internal, text)));
+            self.write_end(End::Ours(Failure::new(ErrorCode::Internal, text)), 0);
         }
     }
 }

@@ -115,9 +115,7 @@ pub(super) async fn status(State(gateway): State<Arc<Gateway>>) -> Response {
         jobs: gateway.jobs.counts(),
         waiting: PerKind::new(|kind| gateway.dispatcher.waiting(kind)).into(),
         queue_capacity: config.queue_capacity,
-        held_body_bytes: config
-            .held_body_bytes
-            .saturating_sub(gateway.held_bytes.available_permits()),
+        held_body_bytes: gateway.held_bytes.held(),
         keys: gateway.access.report(),
         workers: PerKind::new(|kind| gateway.dispatcher.counts(kind)).into(),
     };

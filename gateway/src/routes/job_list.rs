@@ -6,9 +6,10 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
-use mayfly_protocol::{ErrorCode, InvalidId, JobId, Refusal};
+use mayfly_protocol::{ErrorCode, InvalidId, JobId, Refusal, TenantId};
 use mayfly_server::refuse::json;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::{Asking, answer};
 use crate::access::Caller;
@@ -16,6 +17,7 @@ use crate::event_stream;
 use crate::jobs::{Job, JobFilter, JobState, JobView};
 use crate::outcome;
 use crate::state::Gateway;
+use crate::watch;
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
@@ -97,29 +99,69 @@ pub(super) async fn events(
     answer(found.and_then(stream))
 }
 
-/// A job of the caller's tenant that this gateway remembers, or that the storage has the outcome of.
+/// A job of the caller's tenant that this gateway remembers, that the storage has the outcome of, or that another gateway has.
 ///
 /// What is not an id is as unknown as an id that no job has, and so is another tenant's: the storage is asked for it just the same, so that
 /// neither the answer nor its time tells the two apart.
-pub(super) async fn find(gateway: &Gateway, caller: &Caller, id: JobPath) -> Result<Arc<Job>, Refusal> {
+pub(super) async fn find(gateway: &Arc<Gateway>, caller: &Caller, id: JobPath) -> Result<Arc<Job>, Refusal> {
     let id: Option<JobId> = id.ok().and_then(|Path(id)| id.parse().ok());
     let id = id.ok_or_else(unknown)?;
-    let remembered = gateway.jobs.get(&id);
-    if let Some(job) = remembered.filter(|job| job.lane.tenant == caller.tenant) {
+    look_for(gateway, &caller.tenant, &id)
+        .await
+        .map_err(|error| match error {
+            Unknown::NotFound => unknown(),
+            Unknown::Unsaid => unsaid(),
+        })
+}
+
+/// Why there is no such job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// Nobody has it.
+    NotFound,
+    /// The storage does not say.
+    Unsaid,
+}
+
+/// The job, wherever it is; one that another gateway has is followed from now on for as long as it is read.
+pub(crate) async fn look_for(
+    gateway: &Arc<Gateway>,
+    tenant: &TenantId,
+    id: &JobId,
+) -> Result<Arc<Job>, Unknown> {
+    let unsaid = |error: &(dyn std::error::Error + 'static)| {
+        tracing::warn!(job.id = %id, error, "the storage did not say what became of a job");
+        Unknown::Unsaid
+    };
+    let remembered = gateway.jobs.get(id);
+    if let Some(job) = remembered.filter(|job| job.lane.tenant == *tenant) {
         return Ok(job);
     }
-    match outcome::recall(gateway, &caller.tenant, &id).await {
-        Ok(job) => job.ok_or_else(unknown),
-        Err(error) => {
-            let error = &error as &(dyn std::error::Error + 'static);
-            tracing::warn!(job.id = %id, error, "the storage did not say how a job ended");
-            let text = "this gateway does not remember such a job, and the storage does not say how it ended; ask again";
-            Err(Refusal::new(ErrorCode::StorageUnavailable, text))
-        }
+    let ended = async || {
+        let ended = outcome::recall(gateway, tenant, id).await;
+        ended.map_err(|error| unsaid(&error))
+    };
+    if let Some(job) = ended().await? {
+        return Ok(job);
     }
+    let own = gateway.own_jobs.as_ref().ok_or(Unknown::NotFound)?;
+    let looking = timeout(gateway.config.outcome_timeout, own.archive.find(tenant, id)).await;
+    let open = looking
+        .map_err(|late| unsaid(&late))?
+        .map_err(|error| unsaid(&error))?;
+    if let Some((_, open)) = open {
+        return Ok(watch::join(gateway, open));
+    }
+    // Between the two looks it may have ended, and its record gone.
+    ended().await?.ok_or(Unknown::NotFound)
+}
+
+pub(crate) fn unsaid() -> Refusal {
+    let text = "this gateway does not remember such a job, and the storage does not say what became of it; ask again";
+    Refusal::new(ErrorCode::StorageUnavailable, text)
 }
 
 fn unknown() -> Refusal {
-    let text = "no such job is known; it may be too old, or have been lost before a worker began it, and one that runs on after a restart is known once it ends";
+    let text = "no such job is known; it may be too old, or have been lost with its gateway before it was noted anywhere";
     Refusal::new(ErrorCode::NotFound, text)
 }

@@ -16,9 +16,11 @@ use crate::access::Caller;
 use crate::dispatch::AdmitError;
 use crate::event_stream;
 use crate::fleet::WorkerKind;
-use crate::intake::{self, Intake};
+use crate::idempotency::{self, Turn};
+use crate::intake::{self, HeldBody};
 use crate::job_run::JobRun;
-use crate::jobs::{Job, JobState};
+use crate::jobs::{Job, JobState, JobWriter};
+use crate::open_record::OpenRecord;
 use crate::state::Gateway;
 
 #[derive(Serialize)]
@@ -38,47 +40,83 @@ pub(super) async fn take(
     if gateway.draining.is_cancelled() {
         return Err(refusal(gateway, kind.into(), AdmitError::Closed));
     }
-    let intake = intake::read(gateway, kind, request).await?;
+    let intake = intake::read(gateway, &caller.tenant, kind, request).await?;
     let respond_async = intake.respond_async;
+    let lane = Lane {
+        tenant: caller.tenant.clone(),
+        session: intake.session,
+    };
     // Before the job is begun, since a 429 promises that it is not.
     let pass = match respond_async {
         true => None,
         false => Some(gateway.access.stream(caller)?),
     };
-    let job = start(gateway, caller, kind, intake)?;
+    let job = match intake.keyed {
+        None => start(gateway, caller, gateway.jobs.add(kind, lane), intake.body, None)?,
+        Some(keyed) => match idempotency::turn(gateway, kind, lane, &keyed).await? {
+            Turn::Again(job) => job,
+            Turn::First(writer) => {
+                let started = start_keyed(gateway, caller, writer, intake.body).await;
+                if started.is_err() {
+                    idempotency::give_back(gateway, &caller.tenant, &keyed).await;
+                }
+                started?
+            }
+        },
+    };
     match pass {
         None => Ok(accepted(&job)),
         Some(pass) => event_stream::begin(&job, 0, gateway.config.heartbeat, pass),
     }
 }
 
+/// Begins a job whose key promises that there is no second one: what becomes of it is noted before it is queued.
+async fn start_keyed(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    writer: JobWriter,
+    body: HeldBody,
+) -> Result<Arc<Job>, Refusal> {
+    let record = Arc::new(OpenRecord::new(gateway.own_jobs.clone(), writer.job()));
+    if let Err(error) = record.promise().await {
+        tracing::warn!(job.id = %writer.job().id, error = &error as &(dyn std::error::Error + 'static), "a job with an idempotency key could not be noted");
+        record.withdraw().await;
+        writer.withdraw();
+        let text = "the storage did not take note of the job in time, so it was not begun; send the request again with the same key";
+        return Err(Refusal::new(ErrorCode::StorageUnavailable, text));
+    }
+    let started = start(gateway, caller, writer, body, Some(Arc::clone(&record)));
+    if started.is_err() {
+        record.withdraw().await;
+    }
+    started
+}
+
 fn start(
     gateway: &Arc<Gateway>,
     caller: &Caller,
-    kind: JobKind,
-    intake: Intake,
+    writer: JobWriter,
+    body: HeldBody,
+    noted: Option<Arc<OpenRecord>>,
 ) -> Result<Arc<Job>, Refusal> {
-    let lane = Lane {
-        tenant: caller.tenant.clone(),
-        session: intake.session,
-    };
-    let writer = gateway.jobs.add(kind, lane.clone());
     let job = Arc::clone(writer.job());
-    let worker_kind = WorkerKind::from(kind);
+    let worker_kind = WorkerKind::from(job.kind);
+    let terms = caller.limits.terms();
     match gateway
         .dispatcher
-        .admit(worker_kind, lane, caller.limits.terms(), &job.id)
+        .admit(worker_kind, job.lane.clone(), terms, &job.id)
     {
         Ok((place, position)) => {
             tracing::info!(
                 job.id = %job.id,
-                job.kind = kind.as_str(),
+                job.kind = job.kind.as_str(),
                 session.id = %job.lane.session,
                 tenant.id = %caller.tenant,
                 key.id = caller.key.as_ref().map(tracing::field::display),
                 "accepted a job"
             );
-            let run = JobRun::new(Arc::clone(gateway), writer, place, position, intake.body);
+            let record = noted.unwrap_or_else(|| Arc::new(OpenRecord::new(gateway.own_jobs.clone(), &job)));
+            let run = JobRun::new(Arc::clone(gateway), writer, place, position, body, record);
             task::spawn(&gateway.running, run.carry_out());
             Ok(job)
         }

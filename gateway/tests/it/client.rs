@@ -114,6 +114,11 @@ impl Events {
         self.ready.pop_front()
     }
 
+    /// The comments so far.
+    pub(crate) fn comments(&self) -> usize {
+        self.comments
+    }
+
     /// Reads until the stream has had this many comments.
     pub(crate) async fn until_comments(&mut self, number: usize) {
         while self.comments < number {

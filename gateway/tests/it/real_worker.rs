@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use mayfly_gateway::{GatewayConfig, WorkerSource, WorkerUrl};
-use mayfly_protocol::{Failure, Job, JobKind, Source, Stage};
+use mayfly_protocol::{Failure, Job, JobKind, JobOutcome, Source, Stage, TenantId};
 use mayfly_server::TlsFiles;
+use mayfly_session::OutcomeArchive;
+use mayfly_storage::ObjectStore;
 use mayfly_testkit::https::TestCa;
-use mayfly_worker::{Ended, JobContext, JobRunner, WorkerConfig};
+use mayfly_worker::{Ended, JobContext, JobRunner, OutcomeNotKept, OutcomeStore, WorkerConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -19,8 +21,19 @@ use crate::client::{PATIENCE, job, post};
 use crate::gateway::{TestGateway, config, tokens};
 
 #[derive(Clone, Default)]
-struct WaitingRunner {
-    go_on: Arc<Notify>,
+pub(crate) struct WaitingRunner {
+    pub(crate) go_on: Arc<Notify>,
+    outcomes: Option<Arc<Outcomes>>,
+}
+
+struct Outcomes(OutcomeArchive);
+
+#[async_trait::async_trait]
+impl OutcomeStore for Outcomes {
+    async fn keep(&self, tenant: &TenantId, outcome: &JobOutcome) -> Result<(), OutcomeNotKept> {
+        self.0.keep(tenant, outcome).await.unwrap();
+        Ok(())
+    }
 }
 
 #[async_trait::async_trait]
@@ -33,22 +46,49 @@ impl JobRunner for WaitingRunner {
         &[JobKind::CreateBranch, JobKind::ApplyChanges]
     }
 
+    fn outcomes(&self) -> Option<&dyn OutcomeStore> {
+        let outcomes = self.outcomes.as_deref()?;
+        Some(outcomes)
+    }
+
     async fn run(&self, _job: Job, context: JobContext) -> Result<Value, Failure> {
         context.events.stage(Stage::Preparing, "Preparing");
-        self.go_on.notified().await;
+        tokio::select! {
+            () = self.go_on.notified() => {}
+            () = context.cancel.cancelled() => {
+                return Err(Failure::new(mayfly_protocol::ErrorCode::Internal, "stopped"));
+            }
+        }
+        if self.outcomes.is_some() {
+            context.events.stage(Stage::Uploading, "Uploading");
+        }
         Ok(json!({"attempt": context.attempt, "jobId": context.job_id}))
     }
 }
 
-struct RealWorker {
-    url: WorkerUrl,
-    runner: WaitingRunner,
-    ended: JoinHandle<Ended>,
+pub(crate) struct RealWorker {
+    pub(crate) url: WorkerUrl,
+    pub(crate) runner: WaitingRunner,
+    pub(crate) ended: JoinHandle<Ended>,
     _folder: TempDir,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test stands for main")]
 async fn start_with(adjust: impl FnOnce(&mut WorkerConfig)) -> RealWorker {
+    start_runner(WaitingRunner::default(), adjust).await
+}
+
+/// A worker that keeps the outcome of its job in this storage.
+pub(crate) async fn start_keeping(storage: &Arc<dyn ObjectStore>) -> RealWorker {
+    let outcomes = Outcomes(OutcomeArchive::new(Arc::clone(storage)));
+    let runner = WaitingRunner {
+        outcomes: Some(Arc::new(outcomes)),
+        ..WaitingRunner::default()
+    };
+    start_runner(runner, |_| {}).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test stands for main")]
+async fn start_runner(runner: WaitingRunner, adjust: impl FnOnce(&mut WorkerConfig)) -> RealWorker {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = listener.local_addr().unwrap().into();
     let folder = TempDir::new().unwrap();
@@ -58,7 +98,6 @@ async fn start_with(adjust: impl FnOnce(&mut WorkerConfig)) -> RealWorker {
         ..WorkerConfig::default()
     };
     adjust(&mut config);
-    let runner = WaitingRunner::default();
     let running = mayfly_worker::run(config, listener, runner.clone(), CancellationToken::new());
     RealWorker {
         url,
@@ -72,7 +111,7 @@ async fn start() -> RealWorker {
     start_with(|_| {}).await
 }
 
-fn gateway_config(workers: &[&RealWorker]) -> GatewayConfig {
+pub(crate) fn gateway_config(workers: &[&RealWorker]) -> GatewayConfig {
     GatewayConfig {
         git_workers: WorkerSource::Static(workers.iter().map(|worker| worker.url.clone()).collect()),
         worker_tokens: Some(tokens("fleet-token")),

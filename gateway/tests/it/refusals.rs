@@ -70,7 +70,7 @@ async fn each_bad_request_gets_its_own_answer_and_no_worker_is_asked() {
             Some("baseBranch"),
         ),
         (
-            with(job("s"), "idempotency-key", "k"),
+            with(job("s"), "idempotency-key", "two words"),
             "invalid_request",
             Some("Idempotency-Key"),
         ),

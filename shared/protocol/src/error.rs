@@ -81,6 +81,8 @@ error_codes! {
     QueueTimeout = "queue_timeout", 503, Safe;
     /// The worker fell silent or its connection broke before the terminal event.
     WorkerLost = "worker_lost", 502, Safe;
+    /// The gateway that had accepted the job is gone, and no worker had begun it; nothing was touched.
+    GatewayLost = "gateway_lost", 503, Safe;
     /// The worker answered with something other than the contract's stream.
     WorkerProtocol = "worker_protocol", 502, Safe;
     /// The job was cancelled.

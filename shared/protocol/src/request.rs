@@ -31,6 +31,9 @@ pub enum JobKind {
     CodeOperation,
 }
 
+/// The fields of requests that hold credentials: all of them, whatever the kind of job.
+pub const CREDENTIAL_FIELDS: &[&str] = &["accessToken", "githubAccessToken", "claudeCredentials"];
+
 impl JobKind {
     /// Every kind.
     pub const ALL: &'static [Self] = &[

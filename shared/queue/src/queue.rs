@@ -3,6 +3,7 @@
 //! All but positions takes logarithmic time. [`Queue::next`] is the only place that chooses.
 
 mod place;
+mod resume;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;

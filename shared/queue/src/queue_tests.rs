@@ -108,6 +108,23 @@ fn a_job_that_was_put_back_is_next_again_and_holds_its_session() {
 }
 
 #[test]
+fn a_job_that_runs_already_holds_its_session_back() {
+    let (mut queue, now) = (queue(1), Duration::ZERO);
+    let waits = git(&mut queue, lane(1), now);
+    let runs = queue.resume(WorkerKind::Git, &lane(1), now);
+    // No limit keeps it out, and it takes no place from those that wait.
+    assert_eq!(queue.waiting(WorkerKind::Git), 1);
+    assert_eq!(next(&mut queue, now), None);
+    let other = git(&mut queue, lane_of(1, 1), now);
+    assert_eq!(next(&mut queue, now), Some(other));
+    queue.leave(runs, SECOND);
+    assert_eq!(next(&mut queue, SECOND), Some(waits));
+    queue.leave(waits, SECOND);
+    queue.leave(other, SECOND);
+    assert!(!queue.is_busy(&lane(1)));
+}
+
+#[test]
 fn a_session_keeps_its_order_across_kinds_of_worker() {
     let (mut queue, now) = (queue(10), Duration::ZERO);
     let first = git(&mut queue, lane(1), now);

@@ -46,6 +46,11 @@ pub(crate) fn jobs(tenant: &TenantId) -> String {
     format!("tenants/{tenant}/jobs/")
 }
 
+/// What the keys of all idempotency keys of a tenant begin with.
+pub(crate) fn idempotency(tenant: &TenantId) -> String {
+    format!("tenants/{tenant}/idempotency/")
+}
+
 /// What the keys of all manifests of a tenant begin with.
 pub(crate) fn sessions(tenant: &TenantId) -> String {
     format!("tenants/{tenant}/sessions/")

@@ -8,11 +8,13 @@
 
 mod delete;
 pub mod gc;
+mod idempotency;
 mod incoming;
 mod key;
 mod lfs;
 mod list;
 mod manifest;
+mod open_job;
 mod outcome;
 mod pack_name;
 mod packed;
@@ -23,12 +25,14 @@ mod store;
 pub mod view;
 
 pub use delete::{DeleteError, Deleted};
+pub use idempotency::{Claimed, HexDigest, KeyArchive, KeyArchiveError, KeyRecord};
 pub use incoming::IncomingPack;
 pub use lfs::{Lfs, LfsEntry, LfsList, LfsOrigin, LfsStoreError, LfsWeek};
 pub use list::{ListError, SessionPage};
 pub use manifest::{
     Fence, Fetched, HistoryEntry, Intent, JobResult, Manifest, PackEntry, PackKind, PackScope,
 };
+pub use open_job::{GatewayId, InvalidGatewayId, OpenJob, OpenJobError, OpenJobs, Sent, SignOfLife};
 pub use outcome::{Kept, OutcomeArchive, OutcomeError};
 pub use pack_name::{InvalidPackName, PackName};
 pub use packed::PackedObjects;

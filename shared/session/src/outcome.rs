@@ -115,6 +115,12 @@ impl OutcomeArchive {
         object.map(|object| parse(job, &object.bytes)).transpose()
     }
 
+    /// Whether the outcome of a job is kept.
+    pub async fn has(&self, tenant: &TenantId, job: &JobId) -> Result<bool, OutcomeError> {
+        let head = self.storage.head(&key(tenant, job)?).await;
+        Ok(head.map_err(|source| failed(job, source))?.is_some())
+    }
+
     async fn read(&self, key: &Key, job: &JobId) -> Result<Option<Object>, OutcomeError> {
         match self.storage.get(key, MAX_OUTCOME_BYTES).await {
             Ok(object) => Ok(Some(object)),

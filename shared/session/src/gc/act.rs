@@ -225,9 +225,19 @@ impl<'a> Collection<'a> {
         tenant: &TenantId,
         told: &mut (dyn FnMut(Vec<GcLine>) + Send),
     ) -> Result<(), GcError> {
-        let (prefix, mut position) = (key::jobs(tenant), None);
+        self.outcomes_below(&key::jobs(tenant), told).await?;
+        // A key stands for its job as long as the job's outcome is kept.
+        self.outcomes_below(&key::idempotency(tenant), told).await
+    }
+
+    async fn outcomes_below(
+        &self,
+        prefix: &str,
+        told: &mut (dyn FnMut(Vec<GcLine>) + Send),
+    ) -> Result<(), GcError> {
+        let mut position = None;
         loop {
-            let (page, next) = survey::objects(&**self.storage, &prefix, position).await?;
+            let (page, next) = survey::objects(&**self.storage, prefix, position).await?;
             let old = page.into_iter().filter_map(|found| {
                 let reason = decide::outcome(&found, self.policy, self.now)?;
                 Some((found, reason))

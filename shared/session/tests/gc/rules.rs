@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mayfly_protocol::{JobId, JobKind, JobOutcome, SessionId, TenantId};
 use mayfly_session::gc::{Gc, GcLine, GcPolicy, GcSubject};
+use mayfly_session::{Claimed, HexDigest, KeyArchive, KeyRecord};
 use mayfly_session::{Manifest, OutcomeArchive, PackKind, SessionStore};
 use mayfly_storage::{Fault, FaultyStore, ObjectStore, Precondition, Rule, When};
 use tempfile::TempDir;
@@ -185,11 +186,17 @@ async fn outcomes_are_kept_for_their_time() {
     };
     let archive = OutcomeArchive::new(Arc::clone(&scene.storage));
     archive.keep(&TenantId::default(), &outcome).await.unwrap();
+    let digest = HexDigest::of(b"key");
+    let record = KeyRecord::new(outcome.job_id.clone(), digest.clone());
+    let keys = KeyArchive::new(Arc::clone(&scene.storage));
+    let claimed = keys.claim(&TenantId::default(), &digest, &record).await;
+    assert_eq!(claimed.unwrap(), Claimed::Ours);
     scene.world.advance(7 * DAY - HOUR);
     assert_eq!(scene.collect().await, vec![]);
     scene.world.advance(HOUR);
-    assert_eq!(subjects(&scene.collect().await), [GcSubject::Outcome]);
+    assert_eq!(subjects(&scene.collect().await), [GcSubject::Outcome; 2]);
     assert_eq!(scene.count("/jobs/").await, 0);
+    assert_eq!(scene.count("/idempotency/").await, 0);
 }
 
 /// A collection that is killed before its n-th call to the storage, for every n: the next one takes up what it left.

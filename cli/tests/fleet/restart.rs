@@ -1,0 +1,287 @@
+//! Two hundred running jobs and the end of their gateway: killed, or rolled over together with its workers. Each client reads on at the next
+//! gateway, and hears one true end.
+//!
+//! The gateways are processes; the workers are real ones in this process, of which each takes one job, and runs it until it is told to go on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use mayfly_protocol::{Failure, Job, JobKind, JobOutcome, SecretString, Source, Stage, TenantId};
+use mayfly_server::bearer::FleetTokens;
+use mayfly_session::OutcomeArchive;
+use mayfly_storage::{DirectoryStore, StorageOptions};
+use mayfly_telemetry::task;
+use mayfly_testkit::process::Running;
+use mayfly_testkit::sse::{Numbered, Stream, http_client};
+use mayfly_worker::{JobContext, JobRunner, OutcomeNotKept, OutcomeStore, WorkerConfig};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::rig::Rig;
+
+const JOBS: usize = 200;
+const TOKEN: &str = "fleet-token";
+
+/// When a job goes on.
+#[derive(Clone)]
+struct Gates([CancellationToken; 3]);
+
+impl Gates {
+    fn new() -> Self {
+        Self(std::array::from_fn(|_| CancellationToken::new()))
+    }
+
+    /// The gate of the job of this session: before, during or after the outage.
+    fn of(&self, session: &str) -> CancellationToken {
+        let number: usize = session.trim_start_matches('s').parse().unwrap();
+        self.0[number % 3].clone()
+    }
+}
+
+struct Gated {
+    gates: Gates,
+    outcomes: Outcomes,
+}
+
+struct Outcomes(OutcomeArchive);
+
+#[async_trait::async_trait]
+impl OutcomeStore for Outcomes {
+    async fn keep(&self, tenant: &TenantId, outcome: &JobOutcome) -> Result<(), OutcomeNotKept> {
+        let kept = self.0.keep(tenant, outcome).await;
+        kept.map(|_| ()).map_err(|error| OutcomeNotKept(error.into()))
+    }
+}
+
+#[async_trait::async_trait]
+impl JobRunner for Gated {
+    fn source(&self) -> Source {
+        Source::GitWorker
+    }
+
+    fn kinds(&self) -> &'static [JobKind] {
+        &[JobKind::CreateBranch]
+    }
+
+    fn outcomes(&self) -> Option<&dyn OutcomeStore> {
+        Some(&self.outcomes)
+    }
+
+    async fn run(&self, job: Job, context: JobContext) -> Result<Value, Failure> {
+        context.events.stage(Stage::Preparing, "Preparing");
+        self.gates.of(job.session_id().as_str()).cancelled().await;
+        context.events.stage(Stage::Uploading, "Uploading");
+        Ok(json!({"session": job.session_id(), "attempt": context.attempt}))
+    }
+}
+
+/// Workers, and what asks them all to end.
+struct Workers {
+    addresses: Vec<SocketAddr>,
+    shutdown: CancellationToken,
+}
+
+async fn workers(rig: &Rig, gates: &Gates) -> Workers {
+    let folder = rig.folder.path().join("storage");
+    let storage = DirectoryStore::open(&folder, &StorageOptions::default())
+        .await
+        .unwrap();
+    let storage: Arc<dyn mayfly_storage::ObjectStore> = Arc::new(storage);
+    let (mut addresses, shutdown) = (Vec::new(), CancellationToken::new());
+    for _ in 0..JOBS {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        addresses.push(listener.local_addr().unwrap());
+        let config = WorkerConfig {
+            tmp_dir: rig.tmp(),
+            tokens: Some(FleetTokens::parse(&SecretString::from(TOKEN)).unwrap()),
+            drain_grace: Duration::from_secs(600),
+            // Two hundred outcomes are kept at the same moment, on whatever disk there is.
+            outcome_grace: Duration::from_secs(60),
+            ..WorkerConfig::default()
+        };
+        let runner = Gated {
+            gates: gates.clone(),
+            outcomes: Outcomes(OutcomeArchive::new(Arc::clone(&storage))),
+        };
+        let running = mayfly_worker::run(config, listener, runner, shutdown.clone());
+        task::spawn(&TaskTracker::new(), async move {
+            running.await.unwrap();
+        });
+    }
+    Workers { addresses, shutdown }
+}
+
+async fn gateway(rig: &Rig, workers: &Workers) -> (Running, String) {
+    let list: Vec<String> = workers
+        .addresses
+        .iter()
+        .map(|it| format!("http://{it}"))
+        .collect();
+    let mut running = rig
+        .launch(&["gateway", "--port", "0", "--gateway-drain-grace-secs", "1"])
+        .env("GIT_WORKERS", list.join(","))
+        .env("WORKER_TOKEN", TOKEN)
+        .start();
+    let line = running.line_on_stdout("listening on ").await;
+    let address = line.rsplit(' ').next().unwrap().to_owned();
+    (running, format!("http://{address}"))
+}
+
+/// A client, with what it has read so far.
+struct Client {
+    session: String,
+    job: String,
+    stream: Option<Stream>,
+    read: Vec<Numbered>,
+}
+
+impl Client {
+    /// Sends a job, and reads until its worker has said something.
+    async fn start(base: &str, number: usize) -> Self {
+        let session = format!("s{number}");
+        let body = json!({"sessionId": session, "userRequest": "x"});
+        let request = http_client().post(format!("{base}/create-branch"));
+        let request = request.header("idempotency-key", &session).json(&body);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let job = response.headers()["x-job-id"].to_str().unwrap().to_owned();
+        let mut stream = Stream::of(response);
+        let mut read = Vec::new();
+        while read
+            .last()
+            .is_none_or(|(_, event): &Numbered| event.source == Source::Gateway)
+        {
+            read.push(stream.next().await.unwrap());
+        }
+        Self {
+            session,
+            job,
+            stream: Some(stream),
+            read,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.read.last().is_some_and(|(_, event)| event.is_terminal())
+    }
+
+    /// Reads as long as the gateway sends anything, which may break off anywhere.
+    async fn read_on(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            while let Some(event) = stream.next().await {
+                self.read.push(event);
+            }
+        }
+    }
+
+    /// Reads on from where it left off.
+    async fn resume(&mut self, base: &str) {
+        if self.is_over() {
+            return;
+        }
+        let last = self.read.last().unwrap().0;
+        let request = http_client().get(format!("{base}/jobs/{}/events", self.job));
+        let response = request
+            .header("last-event-id", last.to_string())
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 200);
+        self.stream = Some(Stream::of(response));
+        self.read_on().await;
+    }
+
+    /// All that was read is one stream with one end, that of the job.
+    fn check(&self) {
+        let numbers: Vec<u64> = self.read.iter().map(|(id, _)| *id).collect();
+        let whole: Vec<u64> = (1..=numbers.len() as u64).collect();
+        assert_eq!(numbers, whole, "{}", self.session);
+        let ends = self.read.iter().filter(|(_, event)| event.is_terminal()).count();
+        assert_eq!(ends, 1, "{}", self.session);
+        let data = mayfly_testkit::sse::completed(&self.read);
+        assert_eq!(*data, json!({"session": self.session, "attempt": 1}));
+    }
+}
+
+async fn start_all(base: &str) -> Vec<Client> {
+    join_all((0..JOBS).map(|number| Client::start(base, number))).await
+}
+
+/// Everything is at its end, and what the gateway says of each job is that, too; the key of each is still that job.
+async fn check_all(clients: &[Client], base: &str) {
+    for client in clients {
+        client.check();
+    }
+    let shown = join_all(clients.iter().map(async |client| {
+        let url = format!("{base}/jobs/{}", client.job);
+        let view: Value = http_client().get(url).send().await.unwrap().json().await.unwrap();
+        view["state"].as_str().map(str::to_owned)
+    }));
+    assert!(
+        shown
+            .await
+            .iter()
+            .all(|state| state.as_deref() == Some("completed"))
+    );
+    let client = &clients[0];
+    let body = json!({"sessionId": client.session, "userRequest": "x"});
+    let request = http_client().post(format!("{base}/create-branch"));
+    let again = request
+        .header("idempotency-key", &client.session)
+        .json(&body)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(again.headers()["x-job-id"], client.job.as_str());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_gateway_loses_no_running_job() {
+    let rig = Rig::new();
+    let gates = Gates::new();
+    let workers = workers(&rig, &gates).await;
+    let (mut first, base) = gateway(&rig, &workers).await;
+    let mut clients = start_all(&base).await;
+    gates.0[0].cancel();
+    first.signal(Signal::SIGKILL);
+    first.ended().await;
+    gates.0[1].cancel();
+    // What a killed process had sent; then its connections are cut.
+    join_all(clients.iter_mut().map(Client::read_on)).await;
+    let (_second, base) = gateway(&rig, &workers).await;
+    let (_, ()) = tokio::join!(
+        join_all(clients.iter_mut().map(|client| client.resume(&base))),
+        async {
+            gates.0[2].cancel();
+        }
+    );
+    check_all(&clients, &base).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_of_gateway_and_workers_loses_nothing() {
+    let rig = Rig::new();
+    let gates = Gates::new();
+    let workers = workers(&rig, &gates).await;
+    let (mut first, base) = gateway(&rig, &workers).await;
+    let mut clients = start_all(&base).await;
+    let (_second, next) = gateway(&rig, &workers).await;
+    gates.0[0].cancel();
+    first.signal(Signal::SIGTERM);
+    workers.shutdown.cancel();
+    join_all(clients.iter_mut().map(Client::read_on)).await;
+    assert!(first.ended().await.success());
+    gates.0[1].cancel();
+    let (_, ()) = tokio::join!(
+        join_all(clients.iter_mut().map(|client| client.resume(&next))),
+        async {
+            gates.0[2].cancel();
+        }
+    );
+    check_all(&clients, &next).await;
+}
