@@ -10,7 +10,7 @@ use mayfly_protocol::SecretString;
 #[derive(Debug, Clone)]
 pub struct StorageOptions {
     /// The longest wait for the answer to one attempt of one request, or for a lock; the time to move content comes on top, see
-    /// [`StorageOptions::min_bytes_per_second`].
+    /// [`StorageOptions::min_bytes_per_second`]. All attempts at one operation together wait for answers for twice as long at most.
     pub operation_timeout: Duration,
     /// The longest wait for a connection to S3.
     pub connect_timeout: Duration,
@@ -93,9 +93,15 @@ impl StorageOptions {
         self.operation_timeout.saturating_add(moving)
     }
 
+    /// The longest time for all attempts at one operation that moves so much content; no attempt begins after it. A write whose answer was
+    /// lost is looked for in half of that again.
+    pub(crate) fn operation_window(&self, bytes: u64) -> Duration {
+        self.attempt_timeout(bytes).saturating_mul(2)
+    }
+
     /// The pauses before each attempt: none before the first, then twice as long each time, and between a half and the whole of it by chance,
     /// so that those who lost a race together do not come back together.
-    pub(crate) fn pauses(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+    pub(crate) fn pauses(&self) -> impl Iterator<Item = Duration> + Send + Sync + use<> {
         const FIRST: Duration = Duration::from_millis(50);
         let longest = self.max_backoff;
         (0..self.attempts.get()).map(move |attempt| match attempt {
@@ -138,5 +144,9 @@ mod tests {
         let options = StorageOptions::default();
         assert_eq!(options.attempt_timeout(0), Duration::from_secs(30));
         assert_eq!(options.attempt_timeout(64 * 1024 * 100), Duration::from_secs(130));
+        assert_eq!(
+            options.operation_window(64 * 1024 * 100),
+            Duration::from_secs(260)
+        );
     }
 }

@@ -14,6 +14,12 @@
 //! then finds the condition broken, the object is read and compared (size, then SHA-256) with what was to be written.
 //! See [`crate::ObjectStore::put`] for what that asks of callers.
 //!
+//! # Silence
+//!
+//! However many attempts an operation has, it waits for answers no longer than two of them may take (`attempts`); to find out what became of a
+//! write whose answer was lost takes one more at most. What the SDK repeats (listings, removals, parts) is bound in the same way by its own
+//! timeout of operations; what it reads, it does not repeat, since this module does.
+//!
 //! # ETags
 //!
 //! A version is the ETag as the server gave it. Ceph's gateway takes it in `If-Match` only without its quotes. The form is learnt when it first
@@ -30,6 +36,7 @@
 //! An upload in parts is aborted when it fails or is dropped. A process that is killed leaves its parts behind, which
 //! [`ObjectStore::unfinished`] finds. A lifecycle rule of the bucket that aborts incomplete uploads after a day does the same.
 
+mod attempts;
 mod connect;
 mod etag;
 mod failure;

@@ -95,6 +95,7 @@ fn timeouts(options: &StorageOptions) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(options.connect_timeout)
         .operation_attempt_timeout(options.operation_timeout)
+        .operation_timeout(options.operation_window(0))
         .build()
 }
 

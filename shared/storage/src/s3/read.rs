@@ -1,4 +1,5 @@
-//! Reads: whole, by range, into a file, and "is it what we wrote?". A body that breaks off is read again, a download goes on where it was.
+//! Reads: whole, by range, into a file, and "is it what we wrote?". They are repeated by this module and not by the SDK, which would give each of
+//! its own attempts again to each of ours. A body that breaks off is read again, a download goes on where it was.
 
 use std::ops::Range;
 use std::path::Path;
@@ -9,9 +10,10 @@ use bytes::{Bytes, BytesMut};
 use mayfly_telemetry::task;
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::S3Store;
+use super::attempts::Attempts;
 use super::failure::Failure;
 use crate::digest::{ContentHash, Hasher};
 use crate::download::PartialFile;
@@ -52,9 +54,9 @@ impl Broken {
 pub(super) async fn get(store: &S3Store, key: &Key, max_bytes: u64) -> Result<Object, StorageError> {
     let subject = Subject::new(Operation::Get, key);
     let mut last = None;
-    for pause in store.options.pauses() {
-        sleep(pause).await;
-        match try_get(store, &subject, key, max_bytes).await {
+    let mut attempts = store.options.attempts(0);
+    while attempts.next().await {
+        match try_get(store, &subject, (key, max_bytes), &mut attempts).await {
             Ok(object) => return Ok(object),
             Err(broken) => last = Some(broken.or_end(&subject)?),
         }
@@ -62,12 +64,18 @@ pub(super) async fn get(store: &S3Store, key: &Key, max_bytes: u64) -> Result<Ob
     Err(given_up(&subject, last))
 }
 
-async fn try_get(store: &S3Store, subject: &Subject, key: &Key, max_bytes: u64) -> Result<Object, Broken> {
-    let answer = open(store, key, None).await?;
+async fn try_get(
+    store: &S3Store,
+    subject: &Subject,
+    (key, max_bytes): (&Key, u64),
+    attempts: &mut Attempts<'_>,
+) -> Result<Object, Broken> {
+    let answer = attempts.answer(open(store, key, None)).await?;
     let size = announced_size(subject, &answer)?;
     if size > max_bytes {
         return Err(subject.too_large(max_bytes).into());
     }
+    attempts.moves(size);
     let version = version(subject, answer.e_tag())?;
     let bytes = collect(store, answer.body, size).await?;
     Ok(Object { bytes, version })
@@ -80,9 +88,9 @@ pub(super) async fn get_range(store: &S3Store, key: &Key, range: Range<u64>) -> 
         return found.map(|_| Bytes::new()).ok_or_else(|| subject.not_found());
     }
     let mut last = None;
-    for pause in store.options.pauses() {
-        sleep(pause).await;
-        match try_get_range(store, &subject, key, &range).await {
+    let mut attempts = store.options.attempts(range.end - range.start);
+    while attempts.next().await {
+        match try_get_range(store, &subject, (key, &range), &attempts).await {
             Ok(bytes) => return Ok(bytes),
             Err(Broken::Server(Failure::OutOfRange)) => return Ok(Bytes::new()),
             Err(broken) => last = Some(broken.or_end(&subject)?),
@@ -94,11 +102,11 @@ pub(super) async fn get_range(store: &S3Store, key: &Key, range: Range<u64>) -> 
 async fn try_get_range(
     store: &S3Store,
     subject: &Subject,
-    key: &Key,
-    range: &Range<u64>,
+    (key, range): (&Key, &Range<u64>),
+    attempts: &Attempts<'_>,
 ) -> Result<Bytes, Broken> {
     let header = format!("bytes={}-{}", range.start, range.end - 1);
-    let answer = open(store, key, Some(header)).await?;
+    let answer = attempts.answer(open(store, key, Some(header))).await?;
     let size = announced_size(subject, &answer)?;
     if size > range.end - range.start || (range.start > 0 && answer.content_range().is_none()) {
         return Err(subject.damaged("the server does not keep to ranges").into());
@@ -172,9 +180,10 @@ async fn fetch_all(
     transfer: &mut Transfer,
 ) -> Result<(), StorageError> {
     let mut last = None;
-    for pause in store.options.pauses() {
-        sleep(pause).await;
-        match fetch_rest(store, subject, key, max_bytes, partial, transfer).await {
+    let mut attempts = store.options.attempts(0);
+    while attempts.next().await {
+        let limits = (max_bytes, &mut attempts);
+        match fetch_rest(store, subject, key, limits, (partial, transfer)).await {
             Ok(()) => return Ok(()),
             Err(broken) => last = Some(broken.or_end(subject)?),
         }
@@ -186,12 +195,11 @@ async fn fetch_rest(
     store: &S3Store,
     subject: &Subject,
     key: &Key,
-    max_bytes: u64,
-    partial: &PartialFile,
-    transfer: &mut Transfer,
+    (max_bytes, attempts): (u64, &mut Attempts<'_>),
+    (partial, transfer): (&PartialFile, &mut Transfer),
 ) -> Result<(), Broken> {
     let range = (transfer.done > 0).then(|| format!("bytes={}-", transfer.done));
-    let answer = match open(store, key, range).await {
+    let answer = match attempts.answer(open(store, key, range)).await {
         // The break came after the last byte.
         Err(Failure::OutOfRange) if transfer.done > 0 => return Ok(()),
         answer => answer?,
@@ -207,6 +215,7 @@ async fn fetch_rest(
         return Err(subject.damaged("the object changed while it was read").into());
     }
     transfer.version = Some(version);
+    attempts.moves(rest);
     let moved = timeout(
         store.options.attempt_timeout(rest),
         copy(subject, answer.body, rest, partial, transfer),
@@ -241,9 +250,9 @@ pub(super) async fn find_content(
     expected: ContentHash,
 ) -> Result<Option<Version>, StorageError> {
     let mut last = None;
-    for pause in store.options.pauses() {
-        sleep(pause).await;
-        match try_find_content(store, subject, key, size, expected).await {
+    let mut attempts = store.options.attempts_to_settle(size);
+    while attempts.next().await {
+        match try_find_content(store, subject, key, (size, expected), &attempts).await {
             Ok(found) => return Ok(found),
             Err(Broken::Server(Failure::Absent)) => return Ok(None),
             Err(broken) => last = Some(broken.or_end(subject)?),
@@ -256,10 +265,10 @@ async fn try_find_content(
     store: &S3Store,
     subject: &Subject,
     key: &Key,
-    size: u64,
-    expected: ContentHash,
+    (size, expected): (u64, ContentHash),
+    attempts: &Attempts<'_>,
 ) -> Result<Option<Version>, Broken> {
-    let answer = open(store, key, None).await?;
+    let answer = attempts.answer(open(store, key, None)).await?;
     if announced_size(subject, &answer)? != size {
         return Ok(None);
     }
@@ -286,8 +295,9 @@ async fn open(store: &S3Store, key: &Key, range: Option<String>) -> Result<GetOb
         .client
         .get_object()
         .bucket(&store.bucket)
-        .key(store.full_key(key));
-    Ok(request.set_range(range).send().await?)
+        .key(store.full_key(key))
+        .set_range(range);
+    Ok(request.customize().config_override(store.once(0)).send().await?)
 }
 
 async fn collect(store: &S3Store, body: ByteStream, size: u64) -> Result<Bytes, Failure> {

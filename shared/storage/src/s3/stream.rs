@@ -14,7 +14,6 @@ use futures::stream::FuturesUnordered;
 use mayfly_telemetry::task;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
 
 use super::failure::Failure;
 use super::multipart::{MAX_PARTS, UploadHandle};
@@ -233,13 +232,10 @@ impl Sender {
             parts: CompletedMultipartUpload::builder().set_parts(Some(parts)).build(),
         };
         let mut last = Failure::transient("no attempt was made");
-        for pause in self.store.options.pauses() {
-            sleep(pause).await;
-            let sent = self
-                .store
-                .send(&upload.key, &request, &Precondition::None, None)
-                .await;
-            match sent {
+        let mut attempts = self.store.options.attempts(0);
+        while attempts.next().await {
+            let sent = self.store.send(&upload.key, &request, &Precondition::None, None);
+            match attempts.answer(sent).await {
                 Ok(_) => return Ok(()),
                 Err(failure @ (Failure::Transient(_) | Failure::Conflict(_))) => last = failure,
                 Err(failure) => {

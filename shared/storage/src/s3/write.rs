@@ -9,7 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use mayfly_telemetry::task;
 use md5::{Digest, Md5};
-use tokio::time::sleep;
 
 use super::failure::{Cause, Failure};
 use super::{S3Store, multipart, read};
@@ -132,9 +131,10 @@ impl S3Store {
         let key = self.full_key(&write.key);
         let mut doubt = false;
         let mut last = None;
-        for pause in self.options.pauses() {
-            sleep(pause).await;
-            let failure = match self.send(&key, request, &write.precondition, None).await {
+        let mut attempts = self.options.attempts(request.bytes());
+        while attempts.next().await {
+            let sent = self.send(&key, request, &write.precondition, None);
+            let failure = match attempts.answer(sent).await {
                 Ok(version) => return Ok(self.proved(version, &write.precondition)),
                 Err(failure) => failure,
             };
@@ -230,7 +230,7 @@ impl S3Store {
     }
 
     /// No repetition by the SDK, and time for so much content.
-    fn once(&self, bytes: u64) -> ConfigBuilder {
+    pub(super) fn once(&self, bytes: u64) -> ConfigBuilder {
         aws_sdk_s3::Config::builder()
             .retry_config(RetryConfig::disabled())
             .timeout_config(self.time_for(bytes))
@@ -240,6 +240,7 @@ impl S3Store {
         TimeoutConfig::builder()
             .connect_timeout(self.options.connect_timeout)
             .operation_attempt_timeout(self.options.attempt_timeout(bytes))
+            .operation_timeout(self.options.operation_window(bytes))
             .build()
     }
 }

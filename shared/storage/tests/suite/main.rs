@@ -5,6 +5,7 @@
 mod cases;
 mod directory_only;
 mod s3_only;
+mod silence;
 mod uploads;
 
 use std::path::Path;
