@@ -89,46 +89,25 @@ impl Lfs<'_> {
         Ok(moved)
     }
 
-    /// The week in which the job stores things: that of its acceptance, in every attempt.
+    /// The week in which the job stores things: that in which this attempt began, so that a week is over for all jobs soon after its end.
     fn week(self) -> LfsWeek {
-        LfsWeek::of(self.context.accepted_at)
+        LfsWeek::of(self.context.started_at)
     }
 
     /// Whether the content is stored in this week, also by a copy from the week before.
     async fn has_content(self, manifest: &Manifest, pointer: &LfsPointer) -> Result<bool, JobError> {
-        let (week, sessions) = (self.week(), self.sessions);
-        if sessions.has_lfs_content(manifest, (pointer, week)).await? {
-            return Ok(true);
-        }
-        let older = (pointer, week.before());
-        if !sessions.has_lfs_content(manifest, older).await? {
-            return Ok(false);
-        }
-        let file = self
-            .workspace
-            .subfolder("lfs-copies")
-            .await?
-            .join(pointer.id.to_string());
-        if sessions
-            .download_lfs_content(manifest, older, &file)
-            .await
-            .is_err()
-        {
-            // It was removed just now, or is damaged: the remote has it.
-            return Ok(false);
-        }
-        self.store(manifest, pointer, file).await.map(|()| true)
+        let folder = self.workspace.subfolder("lfs-copies").await?;
+        let place = (pointer, self.week());
+        Ok(self
+            .sessions
+            .take_up_lfs_content(manifest, place, &folder)
+            .await?)
     }
 
     /// Stores a file, which was held against its pointer and is not needed afterwards.
     async fn store(self, manifest: &Manifest, pointer: &LfsPointer, file: PathBuf) -> Result<(), JobError> {
         let place = (&pointer.id, self.week());
-        self.sessions
-            .put_lfs_content(manifest, place, file.clone())
-            .await?;
-        // The scratch folder goes with the job; a file that cannot be removed now goes then.
-        let _goes_later = mayfly_telemetry::task::blocking(move || std::fs::remove_file(file)).await;
-        Ok(())
+        Ok(self.sessions.put_lfs_file(manifest, place, file).await?)
     }
 
     /// The pointers of the worktree, in files that Git LFS cares for, whose blobs are not among these.

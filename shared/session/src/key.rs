@@ -108,7 +108,7 @@ pub(crate) fn lfs_content(
     week: LfsWeek,
     id: &LfsId,
 ) -> Result<Key, InvalidKey> {
-    format!("{}/contents/{id}", lfs_folder(tenant, manifest, week)).parse()
+    lfs_content_in(&lfs_folder(tenant, manifest), week, id)
 }
 
 /// `…/repositories/<repository>/lfs/<week>/lists/<sha256>.json`: which contents a session has.
@@ -118,12 +118,21 @@ pub(crate) fn lfs_list(
     week: LfsWeek,
     hash: &LfsId,
 ) -> Result<Key, InvalidKey> {
-    format!("{}/lists/{hash}.json", lfs_folder(tenant, manifest, week)).parse()
+    lfs_list_in(&lfs_folder(tenant, manifest), week, hash)
 }
 
-fn lfs_folder(tenant: &TenantId, manifest: &Manifest, week: LfsWeek) -> String {
-    let repository = repository_key(&manifest.repo_url);
-    format!("tenants/{tenant}/repositories/{repository}/lfs/{week}")
+fn lfs_folder(tenant: &TenantId, manifest: &Manifest) -> String {
+    format!("{}{}/", repositories(tenant), repository_key(&manifest.repo_url))
+}
+
+/// The key of a content of the repository with this folder, which ends with `/`.
+pub(crate) fn lfs_content_in(folder: &str, week: LfsWeek, id: &LfsId) -> Result<Key, InvalidKey> {
+    format!("{folder}lfs/{week}/contents/{id}").parse()
+}
+
+/// The key of a list of the repository with this folder, which ends with `/`.
+pub(crate) fn lfs_list_in(folder: &str, week: LfsWeek, hash: &LfsId) -> Result<Key, InvalidKey> {
+    format!("{folder}lfs/{week}/lists/{hash}.json").parse()
 }
 
 /// The first 32 hexadecimal digits of the SHA-256 of what all spellings of the repository's address share.

@@ -8,15 +8,18 @@
 
 use std::collections::HashMap;
 use std::io::Read as _;
-use std::path::Path;
+use std::num::ParseIntError;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use bytes::Bytes;
 use mayfly_protocol::ObjectId;
 use mayfly_protocol::lfs::{LfsId, LfsPointer};
-use mayfly_storage::{Body, Precondition, StorageError};
+use mayfly_storage::{Body, Key, ObjectStore, Precondition, StorageError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
+use time::macros::datetime;
 
 use crate::key;
 use crate::manifest::Manifest;
@@ -82,10 +85,17 @@ pub struct LfsEntry {
 pub struct LfsWeek(u32);
 
 impl LfsWeek {
+    const SECONDS: i64 = 7 * 24 * 3600;
+
     /// The week of a time.
     pub fn of(time: OffsetDateTime) -> Self {
-        const SECONDS: i64 = 7 * 24 * 3600;
-        Self(u32::try_from(time.unix_timestamp() / SECONDS).unwrap_or_default())
+        Self(u32::try_from(time.unix_timestamp() / Self::SECONDS).unwrap_or_default())
+    }
+
+    /// The moment at which it is over; far away where it is beyond all times.
+    pub(crate) fn end(self) -> OffsetDateTime {
+        let seconds = (i64::from(self.0) + 1).saturating_mul(Self::SECONDS);
+        OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(datetime!(9999-12-31 23:59:59 UTC))
     }
 
     /// The week before.
@@ -98,6 +108,14 @@ impl LfsWeek {
 impl std::fmt::Display for LfsWeek {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl FromStr for LfsWeek {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
     }
 }
 
@@ -136,23 +154,11 @@ impl SessionStore {
     async fn lfs_list(&self, manifest: &Manifest, list: &LfsList) -> Result<Vec<LfsEntry>, LoadError> {
         let key = key::lfs_list(&self.tenant, manifest, list.week, &list.hash);
         let key = key.map_err(|source| self.no_key(manifest, source))?;
-        let object = self.storage.get(&key, MAX_LIST_BYTES).await;
-        let object = object.map_err(|error| lost(manifest, "a list of Git LFS contents", error))?;
-        if sha256(&object.bytes) != list.hash {
-            return Err(damaged(
-                manifest,
-                None,
-                format!("the list {} of Git LFS contents is not what it was", list.hash),
-            ));
-        }
-        let stored: StoredList = serde_json::from_slice(&object.bytes).map_err(|error| {
-            damaged(
-                manifest,
-                None,
-                format!("a list of Git LFS contents cannot be read ({error})"),
-            )
-        })?;
-        Ok(stored.objects)
+        let entries = read_list(&*self.storage, &key, &list.hash).await;
+        entries.map_err(|error| match error {
+            ListError::Storage(error) => lost(manifest, "a list of Git LFS contents", error),
+            error => damaged(manifest, None, error.to_string()),
+        })
     }
 
     /// Stores a list of contents, each of which is stored already, and names it in the manifest.
@@ -257,6 +263,45 @@ impl SessionStore {
         })
     }
 
+    /// Stores a file that was held against its pointer and is not needed afterwards.
+    pub async fn put_lfs_file(
+        &self,
+        manifest: &Manifest,
+        place: (&LfsId, LfsWeek),
+        file: PathBuf,
+    ) -> Result<(), SaveError> {
+        self.put_lfs_content(manifest, place, file.clone()).await?;
+        // The folder goes with the job; a file that cannot be removed now goes then.
+        let _goes_later = mayfly_telemetry::task::blocking(move || std::fs::remove_file(file)).await;
+        Ok(())
+    }
+
+    /// Whether the content is stored in this week, also by a copy from the week before, which goes through a file in the folder.
+    ///
+    /// This is the only way in which a job may come to name a content that it did not store and that its session does not name already.
+    pub async fn take_up_lfs_content(
+        &self,
+        manifest: &Manifest,
+        (pointer, week): (&LfsPointer, LfsWeek),
+        folder: &Path,
+    ) -> Result<bool, LfsStoreError> {
+        if self.has_lfs_content(manifest, (pointer, week)).await? {
+            return Ok(true);
+        }
+        let older = (pointer, week.before());
+        if !self.has_lfs_content(manifest, older).await? {
+            return Ok(false);
+        }
+        let file = folder.join(pointer.id.to_string());
+        let copied = self.download_lfs_content(manifest, older, &file).await;
+        if copied.is_err() {
+            // It was removed just now, or is damaged: the remote has it.
+            return Ok(false);
+        }
+        self.put_lfs_file(manifest, (&pointer.id, week), file).await?;
+        Ok(true)
+    }
+
     /// Reads a content, and holds it against its pointer.
     pub async fn lfs_content(&self, manifest: &Manifest, entry: &LfsEntry) -> Result<Bytes, LoadError> {
         let pointer = entry.pointer();
@@ -307,6 +352,32 @@ impl SessionStore {
             source,
         }
     }
+}
+
+/// Why a list cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListError {
+    #[error("a list of Git LFS contents cannot be read from the storage")]
+    Storage(#[source] StorageError),
+    #[error("the list {0} of Git LFS contents is not what it was")]
+    Changed(LfsId),
+    #[error("a list of Git LFS contents is none ({0})")]
+    NoList(serde_json::Error),
+}
+
+/// Reads the list with this hash.
+pub(crate) async fn read_list(
+    storage: &dyn ObjectStore,
+    key: &Key,
+    hash: &LfsId,
+) -> Result<Vec<LfsEntry>, ListError> {
+    let object = storage.get(key, MAX_LIST_BYTES).await;
+    let object = object.map_err(ListError::Storage)?;
+    if sha256(&object.bytes) != *hash {
+        return Err(ListError::Changed(*hash));
+    }
+    let stored: StoredList = serde_json::from_slice(&object.bytes).map_err(ListError::NoList)?;
+    Ok(stored.objects)
 }
 
 /// Why a list could not be stored, or those that it takes the place of not be read.

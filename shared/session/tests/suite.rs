@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where its preparation fails")]
 
 mod suite {
+    mod collect;
     mod delete;
     pub(crate) mod scene;
     mod view;

@@ -21,6 +21,8 @@ use crate::server::{TestServer, cut};
 
 /// What the test does to a request before it goes on.
 type Alteration = Box<dyn FnOnce(&mut Request<Bytes>) + Send>;
+/// What the test makes of an answer's body.
+type Change = Box<dyn FnOnce(Bytes) -> Bytes + Send>;
 /// What the test does at a request.
 type Hook = Box<dyn FnOnce() + Send>;
 type Script = Box<dyn FnMut(&Seen) -> Fate + Send>;
@@ -70,6 +72,8 @@ pub enum Fate {
     CutAnswer(usize),
     /// It is done, and the answer stops after so many bytes of its body, on an open connection.
     StallAnswer(usize),
+    /// It is done, and its answer has the body that the test makes of it.
+    ChangeAnswer(Change),
     /// It is done as the test changes it.
     Alter(Alteration),
     /// It is done as the test changes it, and the connection is closed in place of the answer.
@@ -292,6 +296,7 @@ async fn afterwards(answer: Response, fate: Fate) -> Response {
         Fate::AnswerAfterwards(refusal) => refusal.into_response(),
         Fate::StallAfterwards => std::future::pending().await,
         Fate::CutAnswer(bytes) => forward::cut_after(answer, bytes),
+        Fate::ChangeAnswer(change) => forward::changed(answer, change).await,
         Fate::StallAnswer(bytes) => forward::stall_after(answer, bytes),
         Fate::Hold(hook) => {
             hook();

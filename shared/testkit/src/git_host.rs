@@ -34,7 +34,7 @@ pub struct GitHost {
     state: Arc<State>,
     tokens: Tokens,
     /// What the Git LFS server keeps.
-    _contents: Option<TempDir>,
+    contents: Option<TempDir>,
 }
 
 #[derive(Debug, Default)]
@@ -113,7 +113,7 @@ impl<'a> Builder<'a> {
             server,
             state,
             tokens,
-            _contents: contents,
+            contents,
         }
     }
 }
@@ -165,6 +165,11 @@ impl GitHost {
     /// The URL of a repository.
     pub fn url(&self, name: &str) -> String {
         format!("{}/{name}.git", self.origin())
+    }
+
+    /// Where the Git LFS server keeps its contents, if there is one. It looks at the files whenever it is asked.
+    pub fn lfs_contents(&self) -> Option<&Path> {
+        self.contents.as_ref().map(TempDir::path)
     }
 
     /// Scheme, host and port, as in `http://127.0.0.1:40123`.

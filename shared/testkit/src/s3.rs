@@ -4,6 +4,7 @@
 //! that run at the same time. A test works under a prefix of its own. None outlives its tests, however they end.
 
 mod ceph;
+pub mod clock;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

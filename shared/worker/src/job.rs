@@ -125,6 +125,7 @@ impl Task {
             job_id: self.order.job_id,
             attempt: self.order.attempt,
             accepted_at: self.order.accepted_at,
+            started_at: OffsetDateTime::now_utc(),
             tenant: self.order.tenant,
             scratch: scratch.path().to_owned(),
             cancel: cancel.clone(),

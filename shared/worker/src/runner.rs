@@ -51,6 +51,8 @@ pub struct JobContext {
     pub attempt: u32,
     /// When the job was accepted, which is the time that its commits carry.
     pub accepted_at: OffsetDateTime,
+    /// When this attempt began, by the clock of this process: nobody else has a say in it.
+    pub started_at: OffsetDateTime,
     /// Whose job this is.
     pub tenant: TenantId,
     /// A folder of the job's own: it exists, is empty, has mode 0700, and is removed after the job whatever happens.

@@ -11,10 +11,11 @@ use time::OffsetDateTime;
 
 use super::decide::{self, Found, Reason, RepositoryPlan, SessionStep};
 use super::report::{GcLine, GcSubject, GcSummary};
-use super::survey::{self, Content, SurveyedRepository, SurveyedSession, TenantUsage, Usage};
+use super::survey::{self, Content, LfsSurveyError, SurveyedRepository, SurveyedSession, TenantUsage, Usage};
 use super::{GcError, GcPolicy};
 use crate::delete::{DeleteError, Deleted};
 use crate::key;
+use crate::lfs::ListError;
 use crate::repository::{KnownRepository, RetiredPack};
 use crate::store::SessionStore;
 
@@ -179,6 +180,7 @@ impl<'a> Collection<'a> {
         };
         let plan = decide::repository(&surveyed.facts, self.policy, self.now);
         let mut lines = self.rewrite_known(&surveyed, &plan).await;
+        lines.extend(self.lfs(store, (id, usage), surveyed.lfs).await?);
         lines.extend(self.remove(GcSubject::RepositoryObject, plan.remove).await);
         if let (Some(reason), Some(known)) = (plan.drop_known, &surveyed.facts.known) {
             let object = Found {
@@ -192,6 +194,32 @@ impl<'a> Collection<'a> {
             );
         }
         Ok(lines)
+    }
+
+    /// Removes the lists and contents of Git LFS that no session of a repository names.
+    async fn lfs(
+        &self,
+        store: &SessionStore,
+        (id, usage): (&str, &TenantUsage),
+        objects: Vec<Found>,
+    ) -> Result<Vec<GcLine>, GcError> {
+        if !decide::has_closed_lfs(&objects, self.policy, self.now) {
+            return Ok(Vec::new());
+        }
+        let named = match survey::named_lfs(store, (id, usage), &objects).await {
+            Ok(named) => named,
+            Err(LfsSurveyError::List(ListError::Storage(error))) if error.is_transient() => {
+                return Err(error.into());
+            }
+            Err(error) => {
+                let folder = format!("{}{id}/lfs/", key::repositories(&store.tenant));
+                let bytes = objects.iter().map(|object| object.bytes).sum();
+                let reason = format!("it is not known which contents sessions name: {error}");
+                return Ok(vec![kept(folder, bytes, &reason)]);
+            }
+        };
+        let unnamed = decide::lfs(objects, &named, self.policy, self.now);
+        Ok(self.remove(GcSubject::LfsObject, unnamed).await)
     }
 
     /// Swaps the document of what is known; where a job was faster, the next collection looks again.

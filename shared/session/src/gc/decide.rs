@@ -3,7 +3,8 @@
 //! They rest on three facts about everything else in this crate:
 //! - a pack's name is fresh with each upload, and only the job that uploaded it, or a job that saw it listed, ever lists it;
 //! - a job takes less than the grace;
-//! - a job saves by swapping the manifest that it loaded, so what it saw in a manifest that has been replaced since it cannot list again.
+//! - a job saves by swapping the manifest that it loaded, so what it saw in a manifest that has been replaced since it cannot list again;
+//! - what lies in a week of Git LFS is named by jobs that began in that week, and by those to which their manifest names it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,6 +14,7 @@ use mayfly_storage::Key;
 use time::OffsetDateTime;
 
 use super::{ABANDONED_AFTER, GcPolicy};
+use crate::lfs::LfsWeek;
 
 /// Packs that one collection retires in one repository; the others wait for the next.
 const MAX_RETIRED: usize = 1000;
@@ -39,6 +41,14 @@ impl Found {
         file.rsplit_once('.').map(|(name, _)| name)
     }
 
+    /// The week of Git LFS that this lies in.
+    pub(super) fn lfs_week(&self) -> Option<LfsWeek> {
+        let (_, below) = self.key.as_str().split_once("/lfs/")?;
+        let mut parts = below.split('/');
+        let week = parts.next()?.parse().ok()?;
+        matches!(parts.next()?, "contents" | "lists").then_some(week)
+    }
+
     fn is_below(&self, folder: &str) -> bool {
         let mut parts = self.key.as_str().rsplit('/');
         parts.next();
@@ -62,6 +72,7 @@ pub(super) enum Reason {
     Retired { age: Duration },
     Outlived { age: Duration },
     Unfinished { age: Duration },
+    WeekOver { age: Duration },
 }
 
 impl fmt::Display for Reason {
@@ -84,6 +95,9 @@ impl fmt::Display for Reason {
                 write!(f, "no session lists it, and no clone could for {}", whole(age))
             }
             Self::Outlived { age } => write!(f, "kept for {}", whole(age)),
+            Self::WeekOver { age } => {
+                write!(f, "no session names it, and its week is over for {}", whole(age))
+            }
             Self::Unfinished { age } => write!(f, "last alive {} ago, and never finished", whole(age)),
         }
     }
@@ -254,6 +268,38 @@ pub(super) fn repository(facts: &RepositoryFacts, policy: &GcPolicy, now: Offset
         plan.drop_known = Some(Reason::RepositoryUnused { age: unknown_for });
     }
     plan
+}
+
+/// Since when no job can come to name what lies in this week of Git LFS, unless a manifest names it to that job; `None` where one still can.
+///
+/// A job names by itself only what lies in the week in which it began, and it takes less than the grace.
+fn lfs_closed(object: &Found, policy: &GcPolicy, now: OffsetDateTime) -> Option<Duration> {
+    let over = age(object.lfs_week()?.end(), now);
+    // What was written later than its week allows is of somebody whose clock is wrong, and may be needed for as long as a job takes.
+    (over >= policy.grace && object.age(now) >= policy.grace).then_some(over)
+}
+
+/// Whether it depends on manifests alone if any of these objects of Git LFS is needed: only then the lists that they name have to be read.
+pub(super) fn has_closed_lfs(objects: &[Found], policy: &GcPolicy, now: OffsetDateTime) -> bool {
+    objects
+        .iter()
+        .any(|object| lfs_closed(object, policy, now).is_some())
+}
+
+/// Decides on the lists and contents of Git LFS of a repository, of which these are named by manifests, or by lists that manifests name.
+pub(super) fn lfs(
+    objects: Vec<Found>,
+    named: &BTreeSet<Key>,
+    policy: &GcPolicy,
+    now: OffsetDateTime,
+) -> Vec<(Found, Reason)> {
+    let unnamed = objects.into_iter().filter(|object| !named.contains(&object.key));
+    unnamed
+        .filter_map(|object| {
+            let age = lfs_closed(&object, policy, now)?;
+            Some((object, Reason::WeekOver { age }))
+        })
+        .collect()
 }
 
 /// Decides on the outcome of a job.

@@ -112,6 +112,54 @@ proptest! {
     }
 }
 
+/// 2026-06-01 lies in this week, which ends on the 4th; the one before ended on May 28 at midnight, 108 hours before.
+const THIS_WEEK: u64 = 2943;
+const HOURS_SINCE_LAST_WEEK: u64 = 108;
+
+#[test]
+fn the_weeks_of_these_tests_are_where_they_say() {
+    assert_eq!(LfsWeek::of(NOW).to_string(), THIS_WEEK.to_string());
+    assert_eq!(LfsWeek::of(NOW).before().end(), hours_ago(HOURS_SINCE_LAST_WEEK));
+}
+
+fn lfs_objects() -> impl Strategy<Value = Vec<Found>> {
+    let name = prop_oneof![
+        (0..4_u8).prop_map(|number| format!("contents/c{number}")),
+        (0..3_u8).prop_map(|number| format!("lists/l{number}.json")),
+        Just("others/x".to_owned())
+    ];
+    let file = (THIS_WEEK - 3..THIS_WEEK + 2, name, hours());
+    let object =
+        file.prop_map(|(week, name, hours)| object("repositories/r", &format!("lfs/{week}/{name}"), hours));
+    vec(object, 0..12)
+}
+
+proptest! {
+    #[test]
+    fn what_lies_in_a_week_of_lfs_goes_when_it_is_over_and_no_session_names_it(
+        objects in lfs_objects(),
+        chosen in vec(any::<bool>(), 12),
+        hours_past_the_end in 0..14_u64,
+    ) {
+        let policy = GcPolicy::default();
+        let now = LfsWeek::of(NOW).before().end() + Duration::from_secs(hours_past_the_end * HOUR);
+        let named: BTreeSet<Key> = objects.iter().zip(chosen).filter(|(_, it)| *it).map(|(it, _)| it.key.clone()).collect();
+        let gone = lfs(objects.clone(), &named, &policy, now);
+        for object in &objects {
+            let goes = gone.iter().any(|(found, _)| found == object);
+            let Some(week) = object.lfs_week() else {
+                prop_assert!(!goes);
+                continue;
+            };
+            let is_closed = now >= week.end() + policy.grace && now >= object.modified + policy.grace;
+            prop_assert_eq!(goes, is_closed && !named.contains(&object.key));
+        }
+        if !gone.is_empty() {
+            prop_assert!(has_closed_lfs(&objects, &policy, now));
+        }
+    }
+}
+
 #[test]
 fn what_is_not_known_is_left_alone() {
     let strange = vec![

@@ -16,6 +16,8 @@ pub enum GcSubject {
     RetiredPack,
     /// One object of a repository's packs.
     RepositoryObject,
+    /// A content of Git LFS, or a list of contents.
+    LfsObject,
     /// How a job ended.
     Outcome,
     /// An upload that was never finished.
@@ -28,9 +30,12 @@ impl GcSubject {
     /// Whether bytes become free.
     pub fn is_removal(self) -> bool {
         match self {
-            Self::Session | Self::SessionObject | Self::RepositoryObject | Self::Outcome | Self::Upload => {
-                true
-            }
+            Self::Session
+            | Self::SessionObject
+            | Self::RepositoryObject
+            | Self::LfsObject
+            | Self::Outcome
+            | Self::Upload => true,
             Self::KnownRepository | Self::RetiredPack | Self::Kept => false,
         }
     }
@@ -83,6 +88,7 @@ impl GcSummary {
             GcSubject::Session => self.sessions += 1,
             GcSubject::SessionObject
             | GcSubject::RepositoryObject
+            | GcSubject::LfsObject
             | GcSubject::Outcome
             | GcSubject::Upload => self.objects += 1,
             GcSubject::RetiredPack => self.retired += 1,

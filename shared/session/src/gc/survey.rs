@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
+use mayfly_protocol::lfs::LfsId;
 use mayfly_protocol::{SessionId, TenantId};
-use mayfly_storage::{Key, ObjectMeta, ObjectStore, StorageError, Version};
+use mayfly_storage::{InvalidKey, Key, ObjectMeta, ObjectStore, StorageError, Version};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
@@ -12,6 +13,7 @@ use super::GcError;
 use super::decide::{Found, KnownFacts, RepositoryFacts, SessionFacts, Standing};
 use crate::delete::DeletionMark;
 use crate::key;
+use crate::lfs::{self, LfsWeek, ListError};
 use crate::manifest::{Manifest, PackEntry, PackScope};
 use crate::repository::{self, KnownRepository};
 use crate::store::{LoadError, Session, SessionStore};
@@ -70,10 +72,11 @@ pub(super) struct SurveyedSession {
     pub(super) usage: Option<Usage>,
 }
 
-/// The packs of a repository that a session lists.
+/// What of a repository a session names: packs, and lists of Git LFS contents.
 pub(super) struct Usage {
     repository: String,
     packs: BTreeSet<String>,
+    lfs_lists: BTreeSet<(LfsWeek, LfsId)>,
 }
 
 impl Usage {
@@ -81,8 +84,14 @@ impl Usage {
         Self {
             repository: key::repository_key(&manifest.repo_url),
             packs: names(manifest, PackScope::Repository),
+            lfs_lists: lfs_lists(manifest).collect(),
         }
     }
+}
+
+fn lfs_lists(manifest: &Manifest) -> impl Iterator<Item = (LfsWeek, LfsId)> {
+    let lists = manifest.lfs.iter().flat_map(|lfs| &lfs.lists);
+    lists.map(|list| (list.week, list.hash))
 }
 
 /// The names of the packs of a scope that a manifest lists.
@@ -153,19 +162,56 @@ fn judge(
     })
 }
 
-/// Which packs of the tenant's repositories are listed by sessions.
+/// What of the tenant's repositories is named by sessions.
 #[derive(Default)]
 pub(super) struct TenantUsage {
-    by_repository: BTreeMap<String, BTreeSet<String>>,
+    by_repository: BTreeMap<String, RepositoryUsage>,
+}
+
+#[derive(Default)]
+struct RepositoryUsage {
+    packs: BTreeSet<String>,
+    lfs_lists: BTreeSet<(LfsWeek, LfsId)>,
 }
 
 impl TenantUsage {
     pub(super) fn add(&mut self, usage: Usage) {
-        self.by_repository
-            .entry(usage.repository)
-            .or_default()
-            .extend(usage.packs);
+        let of_repository = self.by_repository.entry(usage.repository).or_default();
+        of_repository.packs.extend(usage.packs);
+        of_repository.lfs_lists.extend(usage.lfs_lists);
     }
+}
+
+/// Why it is not known which contents of Git LFS are named.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LfsSurveyError {
+    #[error(transparent)]
+    List(#[from] ListError),
+    #[error(transparent)]
+    Key(#[from] InvalidKey),
+}
+
+/// The keys of all that sessions name of a repository's contents of Git LFS, as far as it is among these objects.
+pub(super) async fn named_lfs(
+    store: &SessionStore,
+    (id, usage): (&str, &TenantUsage),
+    objects: &[Found],
+) -> Result<BTreeSet<Key>, LfsSurveyError> {
+    let folder = format!("{}{id}/", key::repositories(&store.tenant));
+    let there: BTreeSet<&Key> = objects.iter().map(|object| &object.key).collect();
+    let mut named = BTreeSet::new();
+    let lists = usage.by_repository.get(id).map(|usage| &usage.lfs_lists);
+    for (week, hash) in lists.into_iter().flatten() {
+        let list = key::lfs_list_in(&folder, *week, hash)?;
+        for entry in lfs::read_list(&*store.storage, &list, hash).await? {
+            let content = key::lfs_content_in(&folder, entry.week, &entry.oid)?;
+            if there.contains(&content) {
+                named.insert(content);
+            }
+        }
+        named.insert(list);
+    }
+    Ok(named)
 }
 
 /// The packs of one repository, with the document of what is known of it.
@@ -173,6 +219,8 @@ pub(super) struct SurveyedRepository {
     pub(super) key: Key,
     pub(super) known: Option<(KnownRepository, Version)>,
     pub(super) facts: RepositoryFacts,
+    /// Its lists and contents of Git LFS.
+    pub(super) lfs: Vec<Found>,
 }
 
 /// Looks at a repository: first at what is known of it, then at its objects, so that the listing tells a time at which the document was written
@@ -212,18 +260,21 @@ pub(super) async fn repository(
             written: listed.modified,
             bytes: listed.bytes,
         });
+    let lfs = objects.iter().filter(|object| object.lfs_week().is_some());
+    let lfs = lfs.cloned().collect();
     objects.retain(|object| object.pack_name().is_some());
     let in_use = usage.by_repository.get(id);
     let facts = RepositoryFacts {
         objects,
         has_sessions: in_use.is_some(),
-        in_use: in_use.cloned().unwrap_or_default(),
+        in_use: in_use.map(|usage| usage.packs.clone()).unwrap_or_default(),
         known,
     };
     Ok(Some(SurveyedRepository {
         key: known_key,
         known: document,
         facts,
+        lfs,
     }))
 }
 

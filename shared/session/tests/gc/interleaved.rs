@@ -1,15 +1,20 @@
 //! Jobs and collections on one storage, call by call in an order by chance, with kills, stalls and a clock that runs: whatever a manifest lists is
-//! there, always; and when the jobs are gone, so is all that they left.
+//! there, always, contents of Git LFS included; and when the jobs are gone, so is all that they left.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mayfly_protocol::lfs::{LfsId, LfsPointer};
 use mayfly_protocol::{JobId, JobKind, ObjectId, SessionId, TenantId};
 use mayfly_session::gc::{Gc, GcPolicy};
-use mayfly_session::{Manifest, PackEntry, PackKind, PackScope, Session, SessionStore};
+use mayfly_session::{
+    LfsEntry, LfsOrigin, LfsWeek, Manifest, PackEntry, PackKind, PackScope, Session, SessionStore,
+};
 use mayfly_storage::ObjectStore;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+use time::OffsetDateTime;
 
 use super::world::{Actor, World, pack_files};
 
@@ -61,6 +66,11 @@ async fn job(
         (None, _) => clone(&sessions, &mut manifest, content, &folder).await,
         (Some(_), 0) => fetch(&sessions, &mut manifest, content, &folder).await,
         (Some(_), _) => change(&sessions, &mut manifest, content, &folder).await,
+    };
+    let has_lfs = manifest.lfs.is_some() || (found.is_none() && content.is_multiple_of(2));
+    let done = match has_lfs {
+        true => done.and(lfs(&sessions, &mut manifest, (content, now.into()), &folder).await),
+        false => done,
     };
     if done.is_some() {
         manifest.record(JobId::new_now(), JobKind::ApplyChanges, None, now.into());
@@ -124,6 +134,51 @@ async fn change(
     Some(())
 }
 
+/// What a pull with Git LFS and a change do with a content, by the week in which the job began.
+async fn lfs(
+    sessions: &SessionStore,
+    manifest: &mut Manifest,
+    (content, now): (u64, OffsetDateTime),
+    folder: &TempDir,
+) -> Option<()> {
+    let (week, bytes) = (LfsWeek::of(now), format!("content {content}").into_bytes());
+    let pointer = LfsPointer {
+        id: LfsId::from_bytes(Sha256::digest(&bytes).into()),
+        bytes: bytes.len() as u64,
+    };
+    let blob = ObjectId::from_bytes([content as u8; 20]);
+    if sessions
+        .lfs_entries(manifest, None)
+        .await
+        .ok()?
+        .contains_key(&blob)
+    {
+        return Some(());
+    }
+    let is_made_here = content.is_multiple_of(3);
+    let is_there = !is_made_here
+        && sessions
+            .take_up_lfs_content(manifest, (&pointer, week), folder.path())
+            .await
+            .ok()?;
+    if !is_there {
+        let put = sessions.put_lfs_content(manifest, (&pointer.id, week), bytes);
+        put.await.ok()?;
+    }
+    let origin = match is_made_here {
+        true => LfsOrigin::Job,
+        false => LfsOrigin::Remote,
+    };
+    let entry = LfsEntry {
+        blob,
+        oid: pointer.id,
+        size: pointer.bytes,
+        week,
+    };
+    let added = sessions.add_lfs_entries(manifest, vec![entry], (origin, week));
+    added.await.ok()
+}
+
 async fn collect(storage: Arc<dyn ObjectStore>) {
     let gc = Gc::new(storage, policy()).unwrap();
     let _may_fail = gc.run(&mut |_| {}).await;
@@ -170,9 +225,29 @@ async fn assert_whole(world: &Arc<World>, sessions: &SessionStore, seed: u64) {
     }
 }
 
+/// Every content that a session names is there; gives how many lie in another week than the present one.
+async fn assert_contents(world: &World, sessions: &SessionStore, seed: u64) -> usize {
+    let this_week = LfsWeek::of(world.now().into());
+    let mut older = 0;
+    let page = sessions.page(None, 100.try_into().unwrap()).await.unwrap();
+    for (id, session) in page.sessions {
+        let Ok(session) = session else { continue };
+        let manifest = &session.manifest;
+        let entries = sessions.lfs_entries(manifest, None).await;
+        let entries = entries.unwrap_or_else(|error| panic!("seed {seed}: session {id}: {error}"));
+        for entry in entries.values() {
+            let content = sessions.lfs_content(manifest, entry).await;
+            assert!(content.is_ok(), "seed {seed}: session {id}: {content:?}");
+            older += usize::from(entry.week != this_week);
+        }
+    }
+    older
+}
+
 /// Runs one order of things. Collections may stand still for ever; jobs may not be older than the longest job.
-async fn run(seed: u64) {
+async fn run(seed: u64) -> usize {
     const STEPS: u64 = 1500;
+    let mut contents_of_older_weeks = 0;
     let (world, mut chance) = (World::new(), Chance(seed));
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let open = SessionStore::new(world.open(), TenantId::default());
@@ -183,6 +258,9 @@ async fn run(seed: u64) {
             2..8 => 600,
             _ => chance.below(20),
         }));
+        if chance.below(300) == 0 {
+            world.advance_to_the_end_of_the_week(Duration::from_secs(chance.below(7200)));
+        }
         let too_old = |actor: &Actor<()>| world.now() >= actor.began + LONGEST_JOB;
         jobs.retain(|actor| !too_old(actor));
         if jobs.len() < 4 && chance.below(4) == 0 {
@@ -220,20 +298,28 @@ async fn run(seed: u64) {
         }
         if step % 5 == 0 {
             assert_whole(&world, &open, seed).await;
+            contents_of_older_weeks += assert_contents(&world, &open, seed).await;
         }
     }
     drop((jobs, collections));
     assert_whole(&world, &open, seed).await;
+    world.advance(Duration::from_secs(7 * 24 * 3600));
     for _ in 0..8 {
         world.advance(2 * policy().grace);
         collect(world.open()).await;
     }
     assert_eq!(world.keys().await, ["gc/last-run.json"], "seed {seed}");
+    contents_of_older_weeks
 }
 
 #[tokio::test]
 async fn nothing_that_is_listed_goes_and_nothing_else_stays() {
+    let mut contents_of_older_weeks = 0;
     for seed in 0..6 {
-        run(seed).await;
+        contents_of_older_weeks += run(seed).await;
     }
+    assert!(
+        contents_of_older_weeks > 0,
+        "no session had contents when their week was over"
+    );
 }

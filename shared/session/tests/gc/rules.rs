@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mayfly_protocol::{JobId, JobKind, JobOutcome, SessionId, TenantId};
+use mayfly_protocol::lfs::LfsId;
+use mayfly_protocol::{JobId, JobKind, JobOutcome, ObjectId, SessionId, TenantId};
 use mayfly_session::gc::{Gc, GcLine, GcPolicy, GcSubject};
 use mayfly_session::{Claimed, HexDigest, KeyArchive, KeyRecord};
-use mayfly_session::{Manifest, OutcomeArchive, PackKind, SessionStore};
+use mayfly_session::{LfsEntry, LfsOrigin, LfsWeek, Manifest, OutcomeArchive, PackKind, SessionStore};
 use mayfly_storage::{Fault, FaultyStore, ObjectStore, Precondition, Rule, When};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -152,6 +154,106 @@ async fn what_jobs_left_that_died_goes_after_the_grace_and_what_is_listed_stays(
     scene.world.advance(6 * HOUR);
     assert_eq!(subjects(&scene.collect().await), [GcSubject::RepositoryObject; 2]);
     assert_eq!(scene.count("/packs/").await, 4, "those of the session");
+}
+
+/// Stores a content of Git LFS in the week of the world's clock, and names it in the manifest.
+async fn add_content(scene: &Scene, manifest: &mut Manifest, content: u8) {
+    let week = LfsWeek::of(scene.world.now().into());
+    let (bytes, blob) = (vec![content; 9], ObjectId::from_bytes([content; 20]));
+    let oid = LfsId::from_bytes(Sha256::digest(&bytes).into());
+    let put = scene.sessions.put_lfs_content(manifest, (&oid, week), bytes);
+    put.await.unwrap();
+    let entry = LfsEntry {
+        blob,
+        oid,
+        size: 9,
+        week,
+    };
+    let origin = (LfsOrigin::Remote, week);
+    let added = scene.sessions.add_lfs_entries(manifest, vec![entry], origin);
+    added.await.unwrap();
+}
+
+/// Two sessions share a content; each has one of its own, and a job that died left one.
+async fn sessions_with_contents(scene: &Scene) {
+    for (id, own) in [("s", 1), ("t", 2)] {
+        let mut manifest = scene.draft(id);
+        add_content(scene, &mut manifest, 0).await;
+        add_content(scene, &mut manifest, own).await;
+        scene.sessions.save(None, manifest).await.unwrap();
+    }
+    add_content(scene, &mut scene.draft("never"), 3).await;
+}
+
+#[tokio::test]
+async fn contents_of_lfs_go_when_their_week_is_over_and_no_session_names_them() {
+    let scene = Scene::new();
+    // A day before the end of the week.
+    scene.world.advance(6 * DAY);
+    sessions_with_contents(&scene).await;
+    let counts = async || (scene.count("/contents/").await, scene.count("/lists/").await);
+    assert_eq!(counts().await, (4, 4));
+    scene.sessions.delete(&"t".parse().unwrap(), DAY).await.unwrap();
+    scene.world.advance(DAY + 6 * HOUR - Duration::from_secs(1));
+    assert_eq!(scene.collect().await, vec![], "the grace is not over");
+    scene.world.advance(Duration::from_secs(1));
+    let gc = Gc::new(Arc::clone(&scene.storage), GcPolicy::default()).unwrap();
+    let mut would = Vec::new();
+    let mut tell = |line: &GcLine| would.push((line.subject, line.key.clone()));
+    // By this machine's clock, which is later than that of the world.
+    gc.dry_run(&mut tell).await.unwrap();
+    assert_eq!(counts().await, (4, 4));
+    let lines = scene.collect().await;
+    assert_eq!(subjects(&lines), [GcSubject::LfsObject; 4]);
+    assert_eq!(
+        lines[0].reason,
+        "no session names it, and its week is over for 6h"
+    );
+    for line in &lines {
+        assert!(would.contains(&(line.subject, line.key.clone())), "{line:?}");
+    }
+    // The lists of the one that is left, and what they name.
+    assert_eq!(counts().await, (2, 2));
+    let left = scene.sessions.load(&"s".parse().unwrap()).await.unwrap().unwrap();
+    for entry in scene
+        .sessions
+        .lfs_entries(&left.manifest, None)
+        .await
+        .unwrap()
+        .values()
+    {
+        scene.sessions.lfs_content(&left.manifest, entry).await.unwrap();
+    }
+    scene.world.advance(7 * DAY);
+    assert_eq!(subjects(&scene.collect().await), [GcSubject::Session]);
+    assert_eq!(subjects(&scene.collect().await), [GcSubject::LfsObject; 4]);
+    assert_eq!(scene.world.keys().await, ["gc/last-run.json"]);
+}
+
+#[tokio::test]
+async fn a_list_of_lfs_contents_that_cannot_be_read_holds_what_it_may_name() {
+    let scene = Scene::new();
+    sessions_with_contents(&scene).await;
+    let keys = scene.world.keys().await;
+    let session = scene.sessions.load(&"s".parse().unwrap()).await.unwrap().unwrap();
+    let list = &session.manifest.lfs.unwrap().lists[0];
+    let list = keys
+        .iter()
+        .find(|key| key.contains(&list.hash.to_string()))
+        .unwrap();
+    let rubbish = b"rubbish".to_vec().into();
+    let list = list.parse().unwrap();
+    let put = scene.storage.put(&list, rubbish, Precondition::None);
+    put.await.unwrap();
+    scene.sessions.pin(&"s".parse().unwrap()).await.unwrap();
+    scene.world.advance(30 * DAY);
+    let lines = scene.collect().await;
+    assert_eq!(subjects(&lines), [GcSubject::Session, GcSubject::Kept]);
+    assert!(lines[1].reason.contains("is not what it was"), "{lines:?}");
+    assert_eq!(
+        (scene.count("/contents/").await, scene.count("/lists/").await),
+        (4, 4)
+    );
 }
 
 #[tokio::test]

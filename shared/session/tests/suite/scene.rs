@@ -40,7 +40,15 @@ pub(crate) async fn backends() -> Vec<Backend> {
 
 /// A prefix of its own on a real S3 server.
 async fn s3(name: &'static str, start: fn() -> &'static S3Place) -> Backend {
-    let place = tokio::task::block_in_place(start);
+    Backend {
+        name,
+        storage: open(tokio::task::block_in_place(start)).await,
+        _keep: None,
+    }
+}
+
+/// A prefix of its own at this place.
+pub(crate) async fn open(place: &S3Place) -> Arc<dyn ObjectStore> {
     let mut options = StorageOptions::default();
     options.s3.endpoint = Some(place.endpoint.clone());
     options.s3.region = Some("us-east-1".to_owned());
@@ -49,11 +57,7 @@ async fn s3(name: &'static str, start: fn() -> &'static S3Place) -> Backend {
         secret_access_key: place.secret_access_key.clone().into(),
     });
     let url = place.fresh_url().parse().unwrap();
-    Backend {
-        name,
-        storage: mayfly_storage::open(&url, &options).await.unwrap(),
-        _keep: None,
-    }
+    mayfly_storage::open(&url, &options).await.unwrap()
 }
 
 /// The packs of a repository.

@@ -97,6 +97,14 @@ pub(super) async fn read_up_to(body: Body, bytes: usize) {
     }
 }
 
+/// The same head with another body, whose length the server tells.
+pub(super) async fn changed(answer: Response, change: impl FnOnce(Bytes) -> Bytes) -> Response {
+    let (mut head, body) = answer.into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    let body = whole(body).await.unwrap_or_default();
+    Response::from_parts(head, Body::from(change(body)))
+}
+
 /// The same head and length, and then only so many bytes and the end of the connection.
 pub(super) fn cut_after(answer: Response, bytes: usize) -> Response {
     let end = stream::once(async {
