@@ -108,7 +108,8 @@ impl GitWorker {
     }
 
     fn sessions(&self, context: &JobContext) -> SessionStore {
-        SessionStore::new(Arc::clone(&self.storage), context.tenant.clone())
+        let sessions = SessionStore::new(Arc::clone(&self.storage), context.tenant.clone());
+        sessions.with_pack_limits((&self.config.limits.transfer).into())
     }
 }
 

@@ -1,8 +1,12 @@
-//! What a pack on disk is: a pack file with its index, named by the hash that the pack ends with.
+//! What a pack on disk is: a pack file with its index, named by the hash that the pack ends with; and the limits that its objects have.
 //!
 //! This module must not know where a pack came from, nor how its objects are read.
 
+mod limits;
+
 use std::path::PathBuf;
+
+pub use limits::{PackLimitError, PackLimits};
 
 /// A complete pack and its index (version 2), as files.
 ///

@@ -13,91 +13,16 @@ use mayfly_git::fetch::FetchError;
 use mayfly_protocol::ErrorCode;
 use mayfly_testkit::git;
 use mayfly_testkit::git_host::{Fault, GitHost, On};
+use mayfly_testkit::pack::{Pack, copies, fetch_answer, varint};
 use mayfly_testkit::repo::TestRepo;
 use setup::Run;
 
-/// A pack under construction (gitformat-pack(5)).
-struct Pack {
-    bytes: Vec<u8>,
-    objects: u32,
-}
-
-impl Pack {
-    fn new() -> Self {
-        Self {
-            bytes: b"PACK\0\0\0\x02\0\0\0\0".to_vec(),
-            objects: 0,
-        }
-    }
-
-    /// Adds an entry of any type, claiming any size, and gives where it begins.
-    fn entry(&mut self, kind: u8, claimed: u64, prefix: &[u8], content: &[u8]) -> usize {
-        let start = self.bytes.len();
-        let mut byte = kind << 4 | (claimed & 0x0f) as u8;
-        let mut rest = claimed >> 4;
-        while rest > 0 {
-            self.bytes.push(byte | 0x80);
-            byte = (rest & 0x7f) as u8;
-            rest >>= 7;
-        }
-        self.bytes.push(byte);
-        self.bytes.extend_from_slice(prefix);
-        let mut out = deflate::Write::new(&mut self.bytes, Compression::BEST);
-        out.write_all(content).unwrap();
-        out.flush().unwrap();
-        self.objects += 1;
-        start
-    }
-
-    fn blob(&mut self, content: &[u8]) -> usize {
-        self.entry(3, content.len() as u64, &[], content)
-    }
-
-    /// A delta on the entry that begins at `base`.
-    fn delta(&mut self, base: usize, instructions: &[u8]) -> usize {
-        let mut distance = self.bytes.len() - base;
-        let mut prefix = vec![(distance & 0x7f) as u8];
-        while distance > 0x7f {
-            distance = (distance >> 7) - 1;
-            prefix.insert(0, 0x80 | (distance & 0x7f) as u8);
-        }
-        self.entry(6, instructions.len() as u64, &prefix, instructions)
-    }
-
-    fn finish(self) -> Vec<u8> {
-        let count = self.objects;
-        self.finish_claiming(count)
-    }
-
-    fn finish_claiming(mut self, objects: u32) -> Vec<u8> {
-        self.bytes[8..12].copy_from_slice(&objects.to_be_bytes());
-        let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
-        hasher.update(&self.bytes);
-        self.bytes
-            .extend_from_slice(hasher.try_finalize().unwrap().as_slice());
-        self.bytes
-    }
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value > 0x7f {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
-}
-
-/// A delta that writes the whole base `times` times.
-fn repeat(base: u64, times: u64) -> Vec<u8> {
-    let mut delta = [varint(base), varint(base * times)].concat();
-    for _ in 0..times {
-        // Copy from offset 0, with a size of four bytes at most.
-        let size = base.to_le_bytes();
-        delta.extend_from_slice(&[0xf0, size[0], size[1], size[2]]);
-    }
-    delta
+/// Content compressed as well as can be.
+fn deflated(content: &[u8]) -> Vec<u8> {
+    let mut out = deflate::Write::new(Vec::new(), Compression::BEST);
+    out.write_all(content).unwrap();
+    out.flush().unwrap();
+    out.into_inner()
 }
 
 /// Serves the pack as the answer of a fetch by protocol 2.
@@ -112,12 +37,7 @@ fn host_with(pack: &[u8]) -> GitHost {
             every: std::time::Duration::ZERO,
         },
     );
-    let mut answer = b"000dpackfile\n".to_vec();
-    for piece in pack.chunks(60_000) {
-        answer.extend_from_slice(format!("{:04x}\x01", piece.len() + 5).as_bytes());
-        answer.extend_from_slice(piece);
-    }
-    answer.extend_from_slice(b"0000");
+    let answer = fetch_answer(pack);
     host.fail(On::UploadPack, Fault::Lie(answer));
     host
 }
@@ -130,11 +50,11 @@ async fn refused(pack: &[u8]) -> FetchError {
 async fn a_well_formed_pack_passes() {
     let mut pack = Pack::new();
     let base = pack.blob(b"content");
-    pack.delta(base, &repeat(7, 3));
+    pack.grown(base, 7, 21);
     let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
     hasher.update(b"blob 7\0content");
     let id = hasher.try_finalize().unwrap();
-    let by_id = repeat(7, 2);
+    let by_id = copies(7, 14);
     pack.entry(7, by_id.len() as u64, id.as_slice(), &by_id);
     let host = host_with(&pack.finish());
     let run = Run::of(&host, "r");
@@ -150,7 +70,7 @@ async fn a_chain_of_deltas_that_makes_gigabytes_is_refused() {
     let mut at = pack.blob(&[b'x'; 16]);
     while size < 4 << 30 {
         let times = (0xff_ffff / size).clamp(2, 16);
-        at = pack.delta(at, &repeat(size, times));
+        at = pack.grown(at, size, size * times);
         size *= times;
         if size > 0xff_ffff {
             // A copy reaches 16 MiB at most; the size that is claimed is what counts.
@@ -166,14 +86,15 @@ async fn a_chain_of_deltas_that_makes_gigabytes_is_refused() {
 #[tokio::test]
 async fn deflated_zeros_are_refused_by_their_size() {
     let zeros = vec![0; 600 << 20];
+    let (length, zeros) = (zeros.len() as u64, deflated(&zeros));
     let mut pack = Pack::new();
-    pack.blob(&zeros);
+    pack.deflated_entry(3, length, &[], &zeros);
     let pack = pack.finish();
     assert!(pack.len() < 1 << 20);
     assert_eq!(refused(&pack).await.code(), ErrorCode::ObjectTooLarge);
     // Claiming to be small does not help.
     let mut pack = Pack::new();
-    pack.entry(3, 10, &[], &zeros);
+    pack.deflated_entry(3, 10, &[], &zeros);
     assert_eq!(refused(&pack.finish()).await.code(), ErrorCode::RemoteProtocol);
 }
 

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use mayfly_git::pack::PackFiles;
+use mayfly_git::pack::{PackFiles, PackLimits};
 use mayfly_protocol::{ObjectId, SessionId};
 use mayfly_storage::{Precondition, StorageError};
 use sha1::{Digest, Sha1};
@@ -81,7 +81,7 @@ impl SessionStore {
         Ok(files)
     }
 
-    /// Downloads one pack and its index into a folder, and checks them.
+    /// Downloads one pack and its index into a folder, and checks them against their checksums and the limits of what packs may hold.
     pub async fn download_pack(
         &self,
         manifest: &Manifest,
@@ -106,8 +106,12 @@ impl SessionStore {
                 .await
                 .map_err(|error| read_error(manifest, entry, error))?;
         }
-        let (checked, hash) = (files.clone(), entry.hash);
-        let verdict = mayfly_telemetry::task::blocking(move || verify(&checked, &hash)).await;
+        let (checked, hash, limits) = (files.clone(), entry.hash, self.pack_limits);
+        let verdict = mayfly_telemetry::task::blocking(move || {
+            verify(&checked, &hash)?;
+            check_limits(&checked, &hash, &limits)
+        });
+        let verdict = verdict.await;
         verdict.map_err(|reason| damaged(manifest, Some(entry), reason))?;
         Ok(files)
     }
@@ -158,6 +162,17 @@ fn verify(files: &PackFiles, hash: &ObjectId) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Checks that nothing in a pack is larger, or deeper, than what is taken from a remote: whoever writes to the storage can forge all checksums.
+fn check_limits(files: &PackFiles, hash: &ObjectId, limits: &PackLimits) -> Result<(), String> {
+    files.check_limits(limits).map_err(|error| {
+        let mut text = format!("pack {hash} cannot be one that was stored: {error}");
+        if let Some(cause) = std::error::Error::source(&error) {
+            text = format!("{text}: {cause}");
+        }
+        text
+    })
 }
 
 /// A file that ends with the SHA-1 of all before it.

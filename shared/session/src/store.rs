@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mayfly_git::pack::PackLimits;
 use mayfly_protocol::{ErrorCode, InvalidId, ObjectId, SessionId, TenantId};
 use mayfly_storage::{InvalidKey, Object, ObjectStore, Precondition, StorageError, Version};
 
@@ -17,6 +18,7 @@ pub(crate) const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
 pub struct SessionStore {
     pub(crate) storage: Arc<dyn ObjectStore>,
     pub(crate) tenant: TenantId,
+    pub(crate) pack_limits: PackLimits,
 }
 
 /// A session as it was loaded or saved, with the fence for the next save.
@@ -183,7 +185,17 @@ pub(crate) fn storage_code(error: &StorageError) -> ErrorCode {
 impl SessionStore {
     /// The sessions of this tenant in this storage.
     pub fn new(storage: Arc<dyn ObjectStore>, tenant: TenantId) -> Self {
-        Self { storage, tenant }
+        Self {
+            storage,
+            tenant,
+            pack_limits: PackLimits::default(),
+        }
+    }
+
+    /// The same with limits of one's own to what the packs that are downloaded may hold.
+    #[must_use]
+    pub fn with_pack_limits(self, pack_limits: PackLimits) -> Self {
+        Self { pack_limits, ..self }
     }
 
     /// Reads a session; `None` where there is none.

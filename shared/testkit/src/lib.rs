@@ -1,4 +1,4 @@
-//! Real parts for tests: git repositories, a git host with faults, TLS, streams, processes, and the hunt for leaked tokens.
+//! Real parts for tests: git repositories, a git host with faults, TLS, streams, processes, packs that are made to harm, and the hunt for leaked tokens.
 //!
 //! A dev-dependency only. What fails here panics, because a test is waiting. It must not know the crates that it tests beyond
 //! their wire format.
@@ -11,6 +11,7 @@ pub mod git_host;
 pub mod https;
 pub mod lfs;
 pub mod moto;
+pub mod pack;
 pub mod port;
 pub mod process;
 pub mod repo;

@@ -15,6 +15,8 @@ mod hostile_trees;
 #[cfg(test)]
 mod merges;
 #[cfg(test)]
+mod pack_limits;
+#[cfg(test)]
 mod pack_reading;
 #[cfg(test)]
 mod packs;
