@@ -3,10 +3,12 @@
 
 mod faults {
     mod bombs;
-    mod forged;
+    mod collected;
     mod full;
     mod ground;
+    pub(crate) mod jobs;
     mod killed;
+    mod orphans;
     mod rivals;
     mod session;
     mod storage;

@@ -6,12 +6,12 @@ use std::time::Duration;
 use mayfly_protocol::ErrorCode;
 use mayfly_testkit::git;
 use mayfly_testkit::git_host::{Fault, On};
+use mayfly_testkit::pack::{self, Kind, Pack, chain, fetch_answer};
 use mayfly_testkit::repo::{BareRepo, TestRepo};
 use mayfly_testkit::sse::{Numbered, completed, failed, read_whole};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::forged::{Kind, Pack, chain};
-use super::ground::{Ground, NAME, Order, post, started};
+use super::ground::{Ground, NAME, Order, REPOSITORY, post, started};
 
 /// Bytes of anonymous memory that a worker may have (RLIMIT_DATA); one that wants more is killed by its own allocator, and its stream breaks off.
 const MEMORY: &str = "--data=268435456";
@@ -36,12 +36,7 @@ fn clone(ground: &Ground) -> Order {
 /// Has the host answer fetches with this pack.
 fn serve(ground: &Ground, pack: &[u8]) {
     ground.host.behave();
-    let mut answer = b"000dpackfile\n".to_vec();
-    for piece in pack.chunks(60_000) {
-        answer.extend_from_slice(format!("{:04x}\x01", piece.len() + 5).as_bytes());
-        answer.extend_from_slice(piece);
-    }
-    answer.extend_from_slice(b"0000");
+    let answer = fetch_answer(pack);
     // Each fetch lists the refs first; one that is too large with all its history is tried again without.
     for _ in 0..2 {
         let as_it_is = Fault::Trickle {
@@ -72,10 +67,10 @@ async fn refused(ground: &Ground, code: ErrorCode, what: &str) {
 fn many_large() -> Vec<u8> {
     let mut pack = Pack::new();
     let content = [b'x'; 1 << 16];
-    let (base, _) = pack.object(Kind::Blob, &content);
-    let larger = pack.delta(base, 1 << 16, 8 << 20);
+    let base = pack.blob(&content);
+    let larger = pack.grown(base, 1 << 16, 8 << 20);
     for _ in 0..17_000 {
-        pack.delta(larger, 8 << 20, MAX_OBJECT_BYTES);
+        pack.grown(larger, 8 << 20, MAX_OBJECT_BYTES);
     }
     pack.finish()
 }
@@ -113,8 +108,8 @@ fn tree_of_ten_thousand_million_files(bare: &BareRepo) {
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_remote() {
     let ground = Ground::in_a_folder().await;
-    let bare = ground.host.publish(&TestRepo::sample(), NAME);
-    let small = chain(4 << 30);
+    let bare = ground.host.publish(&TestRepo::sample(), REPOSITORY);
+    let (small, _) = chain(4 << 30);
     assert!(small.len() < 4096, "{}", small.len());
     for (pack, code, what) in [
         (small, ErrorCode::ObjectTooLarge, "a chain of deltas"),
@@ -145,7 +140,7 @@ async fn zeros_from_a_real_server() {
     let file = std::fs::File::create(repo.path().join("zeros")).unwrap();
     file.set_len(2 * MAX_OBJECT_BYTES).unwrap();
     repo.commit("Zeros");
-    ground.host.publish(&repo, NAME);
+    ground.host.publish(&repo, REPOSITORY);
     refused(&ground, ErrorCode::ObjectTooLarge, "zeros").await;
     assert!(ground.host.bytes_sent() < 1 << 20);
 }
@@ -153,12 +148,12 @@ async fn zeros_from_a_real_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_place_of_a_stored_pack() {
     let ground = Ground::in_a_folder().await;
-    ground.host.publish(&TestRepo::sample(), NAME);
+    ground.host.publish(&TestRepo::sample(), REPOSITORY);
     completed(&run(&ground, &clone(&ground)).await);
     let body = json!({"sessionId": NAME, "files": [{"path": "a.txt", "content": "a\n"}]});
     let apply = Order::new("/apply-changes", body);
     completed(&run(&ground, &apply).await);
-    let bomb = chain(4 << 30);
+    let (bomb, _) = chain(4 << 30);
     for (key, _) in ground.objects("s").await {
         if !key.ends_with(".pack") {
             continue;
@@ -169,4 +164,70 @@ async fn in_the_place_of_a_stored_pack() {
     }
     let events = run(&ground, &apply.as_another()).await;
     assert_eq!(failed(&events).code, ErrorCode::SessionDamaged);
+}
+
+/// Puts a bomb in the place of every pack of a kind that the session lists, with an index and a manifest that fit it.
+async fn forge(ground: &Ground, kind: &str) {
+    let (bomb, starts) = chain(4 << 30);
+    let ids = (0..).map(|number: u8| [number; 20]);
+    let entries: Vec<_> = ids.zip(starts).collect();
+    let index = pack::index(&bomb, &entries);
+    let key = format!("s/tenants/default/sessions/{NAME}/manifest.json");
+    let objects = ground.objects("s").await;
+    let (_, stored) = objects
+        .iter()
+        .find(|(key, _)| key.ends_with("/manifest.json"))
+        .unwrap();
+    let mut manifest: Value = serde_json::from_slice(stored).unwrap();
+    let packs = manifest["packs"].as_array_mut().unwrap();
+    let mut forged = 0;
+    for entry in packs.iter_mut().filter(|entry| entry["kind"] == kind) {
+        for (suffix, content) in [("pack", &bomb), ("idx", &index)] {
+            let end = format!("/packs/{}.{suffix}", entry["name"].as_str().unwrap());
+            let (key, _) = objects.iter().find(|(key, _)| key.ends_with(&end)).unwrap();
+            overwrite(ground, &format!("s/{key}"), content.clone()).await;
+        }
+        let hash: String = bomb[bomb.len() - 20..]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        entry["hash"] = hash.into();
+        entry["objects"] = entries.len().into();
+        entry["packBytes"] = bomb.len().into();
+        entry["indexBytes"] = index.len().into();
+        forged += 1;
+    }
+    assert!(forged > 0);
+    overwrite(ground, &key, serde_json::to_vec(&manifest).unwrap()).await;
+}
+
+async fn overwrite(ground: &Ground, key: &str, content: Vec<u8>) {
+    let none = mayfly_storage::Precondition::None;
+    let key = key.parse().unwrap();
+    ground.storage.put(&key, content.into(), none).await.unwrap();
+}
+
+/// Whoever writes to the bucket can make pack, index and manifest agree; the bomb is refused all the same, and mended where the remote has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_place_of_a_stored_pack_with_all_that_names_it() {
+    let ground = Ground::in_a_folder().await;
+    ground.host.publish(&TestRepo::sample(), REPOSITORY);
+    completed(&run(&ground, &clone(&ground)).await);
+    let body = json!({"sessionId": NAME, "files": [{"path": "a.txt", "content": "a\n"}]});
+    let apply = Order::new("/apply-changes", body);
+    completed(&run(&ground, &apply).await);
+    forge(&ground, "trees").await;
+    let events = run(&ground, &apply.as_another()).await;
+    completed(&events);
+    let announced = events.iter().any(|(_, event)| {
+        let text = serde_json::to_string(event).unwrap();
+        text.contains("session_damaged") && text.contains("more than the limit of 67108864")
+    });
+    assert!(announced, "{events:?}");
+    forge(&ground, "job").await;
+    let commit = Order::new("/commit-and-push", ground.body(json!({"message": "x"})));
+    for order in [apply.as_another(), commit] {
+        let events = run(&ground, &order).await;
+        assert_eq!(failed(&events).code, ErrorCode::SessionDamaged);
+    }
 }

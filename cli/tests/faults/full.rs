@@ -8,7 +8,7 @@ use mayfly_testkit::repo::{TestRepo, noise};
 use mayfly_testkit::sse::{Numbered, completed, failed, read_whole};
 use serde_json::{Value, json};
 
-use super::ground::{Ground, NAME, Order, post, started};
+use super::ground::{Ground, NAME, Order, REPOSITORY, post, started};
 use super::session::Found;
 
 /// Where sessions are, in the storage.
@@ -139,7 +139,7 @@ fn is_shared_pack(key: &str) -> bool {
 async fn a_full_disk_ends_the_job(folder: &str) {
     let cramped = Cramped::with_small(folder).await;
     let ground = &cramped.ground;
-    let bare = ground.host.publish(&TestRepo::sample(), NAME);
+    let bare = ground.host.publish(&TestRepo::sample(), REPOSITORY);
     let clone = Order::new("/clone-repository", ground.clone_body(NAME));
     completed(&cramped.run(&clone).await);
     let changes = json!({"sessionId": NAME, "files": [{"path": "made.txt", "content": "made\n"}]});
@@ -150,7 +150,7 @@ async fn a_full_disk_ends_the_job(folder: &str) {
     ground.host.publish(&big, "big");
     bare.commit_behind_their_back("main", "big.txt", &big_text());
     let mut unknown = ground.clone_body("unknown");
-    unknown["repoUrl"] = ground.repo_url().replace(NAME, "big").into();
+    unknown["repoUrl"] = ground.repo_url().replace(REPOSITORY, "big").into();
     let known = ground.clone_body("known");
     let unknown = Order::new("/clone-repository", unknown);
     let known = Order::new("/clone-repository", known);

@@ -21,8 +21,10 @@ use tempfile::TempDir;
 const ACCEPTED_AT: &str = "2026-01-02T03:04:05.678Z";
 /// The largest object that these tests read back.
 const MAX_OBJECT_BYTES: u64 = 64 << 20;
-/// The name of the one repository, and of the one session.
+/// The name of the one session.
 pub(super) const NAME: &str = "app";
+/// The name of the one repository; a server of Git LFS wants an owner in it.
+pub(super) const REPOSITORY: &str = "team/app";
 
 pub(super) struct Ground {
     pub(super) host: GitHost,
@@ -30,8 +32,12 @@ pub(super) struct Ground {
     /// The storage, past the proxy.
     pub(super) storage: Arc<dyn ObjectStore>,
     storage_url: String,
+    options: StorageOptions,
     git: ChaosProxy,
     s3: Option<ChaosProxy>,
+    /// Decides over the storage of [`Ground::storage_by_the_clock`].
+    pub(super) clock: Chaos,
+    s3_by_the_clock: Option<ChaosProxy>,
     folder: TempDir,
 }
 
@@ -39,6 +45,8 @@ pub(super) struct Ground {
 pub(super) struct State {
     objects: Vec<(String, Bytes)>,
     remote: PathBuf,
+    /// What the Git LFS server of the remote keeps.
+    contents: PathBuf,
 }
 
 /// One job: where it is posted, and what.
@@ -77,6 +85,16 @@ impl Order {
 impl Ground {
     /// With a bucket on an S3 server, which workers reach through a proxy.
     pub(super) async fn in_a_bucket() -> Self {
+        Self::in_a_bucket_before(GitHost::start()).await
+    }
+
+    /// The same with a host that has Git LFS.
+    pub(super) async fn in_a_bucket_with_lfs() -> Self {
+        let host = tokio::task::block_in_place(|| GitHost::builder().lfs().start());
+        Self::in_a_bucket_before(host).await
+    }
+
+    async fn in_a_bucket_before(host: GitHost) -> Self {
         let moto = tokio::task::block_in_place(Moto::shared);
         let bucket = format!("bucket-{}", JobId::new_now());
         tokio::task::block_in_place(|| moto.create_bucket(&bucket));
@@ -88,8 +106,9 @@ impl Ground {
             secret_access_key: "any".to_owned().into(),
         });
         let folder = tempfile::tempdir().unwrap();
-        let mut ground = Self::with(folder, format!("s3://{bucket}"), &options).await;
+        let mut ground = Self::with((folder, host), format!("s3://{bucket}"), options).await;
         ground.s3 = Some(ground.chaos.proxy("s3", &moto.endpoint()));
+        ground.s3_by_the_clock = Some(ground.clock.proxy("s3", &moto.endpoint()));
         ground
     }
 
@@ -97,22 +116,33 @@ impl Ground {
     pub(super) async fn in_a_folder() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("file://{}/storage", folder.path().display());
-        Self::with(folder, url, &StorageOptions::default()).await
+        Self::with((folder, GitHost::start()), url, StorageOptions::default()).await
     }
 
-    async fn with(folder: TempDir, storage_url: String, options: &StorageOptions) -> Self {
+    async fn with((folder, host): (TempDir, GitHost), storage_url: String, options: StorageOptions) -> Self {
         std::fs::create_dir(folder.path().join("tmp")).unwrap();
-        let (host, chaos) = (GitHost::start(), Chaos::new());
+        let chaos = Chaos::new();
         let url = storage_url.parse().unwrap();
         Self {
             git: chaos.proxy("git", &host.origin()),
             s3: None,
-            storage: mayfly_storage::open(&url, options).await.unwrap(),
+            clock: Chaos::new(),
+            s3_by_the_clock: None,
+            storage: mayfly_storage::open(&url, &options).await.unwrap(),
             storage_url,
+            options,
             host,
             chaos,
             folder,
         }
+    }
+
+    /// The storage below this prefix, by way of a server whose clock a test can set.
+    pub(super) async fn storage_by_the_clock(&self, prefix: &str) -> Arc<dyn ObjectStore> {
+        let url = format!("{}/{prefix}", self.storage_url).parse().unwrap();
+        let mut options = self.options.clone();
+        options.s3.endpoint = self.s3_by_the_clock.as_ref().map(ChaosProxy::origin);
+        mayfly_storage::open(&url, &options).await.unwrap()
     }
 
     pub(super) fn tmp(&self) -> PathBuf {
@@ -127,12 +157,18 @@ impl Ground {
     /// The same, not started, by a command that ends with the binary.
     pub(super) fn launch(&self, command: &[&str], prefix: &str) -> Launch {
         let (program, arguments) = command.split_first().unwrap();
-        let mut launch = Launch::new(program)
+        let launch = Launch::new(program)
             .args(arguments)
             .args(["git-worker", "--port", "0", "--announce"])
-            .env("STORAGE_URL", format!("{}/{prefix}", self.storage_url))
             .env("TMP_DIR", self.tmp())
-            .env("ALLOW_PRIVATE_GIT_HOSTS", "true")
+            .env("ALLOW_PRIVATE_GIT_HOSTS", "true");
+        self.in_surroundings(launch, prefix)
+    }
+
+    /// With the storage below this prefix, which is reached by way of the proxy.
+    pub(super) fn in_surroundings(&self, launch: Launch, prefix: &str) -> Launch {
+        let mut launch = launch
+            .env("STORAGE_URL", format!("{}/{prefix}", self.storage_url))
             .folder(self.folder.path());
         if let Some(s3) = &self.s3 {
             launch = launch
@@ -161,7 +197,7 @@ impl Ground {
     }
 
     pub(super) fn repo_url(&self) -> String {
-        format!("{}/{NAME}.git", self.git.origin())
+        format!("{}/{REPOSITORY}.git", self.git.origin())
     }
 
     pub(super) fn clone_body(&self, session: &str) -> Value {
@@ -176,11 +212,18 @@ impl Ground {
 
     /// Takes the state below this prefix, and that of the remote.
     pub(super) async fn take(&self, prefix: &str, bare: &BareRepo) -> State {
-        let remote = self.folder.path().join("remote");
+        let [remote, contents] = ["remote", "contents"].map(|what| {
+            let folder = self.folder.path().join("states").join(prefix);
+            folder.join(what)
+        });
         copy(bare.path(), &remote);
+        if let Some(folder) = self.host.lfs_contents() {
+            copy(folder, &contents);
+        }
         State {
             objects: self.objects(prefix).await,
             remote,
+            contents,
         }
     }
 
@@ -188,6 +231,10 @@ impl Ground {
     pub(super) async fn lay_out(&self, prefix: &str, state: &State, bare: &BareRepo) {
         std::fs::remove_dir_all(bare.path()).unwrap();
         copy(&state.remote, bare.path());
+        if let Some(folder) = self.host.lfs_contents() {
+            std::fs::remove_dir_all(folder).unwrap();
+            copy(&state.contents, folder);
+        }
         for (key, content) in &state.objects {
             let key = format!("{prefix}/{key}").parse().unwrap();
             let body = content.clone().into();

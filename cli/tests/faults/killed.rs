@@ -1,16 +1,17 @@
 //! Every job, killed at every request that it makes: before the request is done, and after it is done and before the answer comes.
 //!
-//! The session is then the old one or the new one, and the same job again ends as if nothing had happened.
+//! The session is then the old one or the new one, and the same job again ends as if nothing had happened. A collection of garbage leaves nothing
+//! that nobody names.
 
 use mayfly_testkit::chaos_proxy::{Fate, Seen};
 use mayfly_testkit::process::is_alive;
 use mayfly_testkit::sse::completed;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
 
 use super::ground::events_of;
-use super::trial::{Case, Next, Trial, branch, changes, clone, commit};
+use super::jobs::over_all_jobs;
+use super::trial::{Case, Trial};
 
 /// Goes through all requests of the job.
 async fn killed_at_every_request(case: Case) {
@@ -28,6 +29,7 @@ async fn killed_at_every_request(case: Case) {
             kills += 1;
             trial.assert_old_or_new(&trial.standing(&prefix).await, &at);
             trial.goes_on(&prefix, &at).await;
+            trial.ground.assert_no_orphans(&prefix, &at).await;
         }
     }
 }
@@ -41,8 +43,7 @@ async fn killed(trial: &Trial, prefix: &str, (number, after): (u64, bool)) -> Op
         .chaos
         .script(move |seen: &Seen| match seen.number == number {
             false => Fate::Pass,
-            true if after => Fate::RunAfter(Box::new(move || kill_and_see(id))),
-            true => Fate::RunBefore(Box::new(move || kill_and_see(id))),
+            true => kill_at(id, after),
         });
     let events = events_of(&base, &trial.order).await;
     let status = worker.ended().await;
@@ -59,6 +60,15 @@ async fn killed(trial: &Trial, prefix: &str, (number, after): (u64, bool)) -> Op
     Some(format!("killed {when} request {seen}"))
 }
 
+/// The process dies before the request is done, or after it and before its answer.
+pub(super) fn kill_at(id: u32, after: bool) -> Fate {
+    let hook = Box::new(move || kill_and_see(id));
+    match after {
+        true => Fate::RunAfter(hook),
+        false => Fate::RunBefore(hook),
+    }
+}
+
 /// Returns when the process is dead.
 fn kill_and_see(id: u32) {
     kill(Pid::from_raw(id.cast_signed()), Signal::SIGKILL).unwrap();
@@ -67,120 +77,4 @@ fn kill_and_see(id: u32) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_clone_of_an_unknown_repository() {
-    killed_at_every_request(Case::default()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_clone_of_a_known_repository() {
-    killed_at_every_request(Case {
-        before: |ground| vec![("/clone-repository", ground.clone_body("other"))],
-        news: true,
-        ..Case::default()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_pull() {
-    killed_at_every_request(Case {
-        before: |ground| vec![clone(ground), changes(ground)],
-        news: true,
-        ..Case::default()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_changes() {
-    killed_at_every_request(Case {
-        before: |ground| vec![clone(ground)],
-        job: changes,
-        ..Case::default()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_pushed_branch() {
-    killed_at_every_request(Case {
-        before: |ground| vec![clone(ground)],
-        job: |ground| branch(ground, json!({})),
-        ..Case::default()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_branch_of_the_session_alone() {
-    killed_at_every_request(Case {
-        before: |ground| {
-            vec![
-                clone(ground),
-                changes(ground),
-                commit(ground, json!({"push": false})),
-            ]
-        },
-        job: |ground| branch(ground, json!({"push": false})),
-        ..Case::default()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_pushed_branch_with_commits() {
-    killed_at_every_request(Case {
-        before: |ground| {
-            vec![
-                clone(ground),
-                changes(ground),
-                commit(ground, json!({"push": false})),
-            ]
-        },
-        job: |ground| branch(ground, json!({"branchName": "mine"})),
-        ..Case::default()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_branch_that_clones_first() {
-    killed_at_every_request(Case {
-        job: |ground| branch(ground, json!({"repoUrl": ground.repo_url()})),
-        first_half: Some(clone),
-        ..Case::default()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_pushed_commit() {
-    killed_at_every_request(Case {
-        before: |ground| vec![clone(ground), changes(ground)],
-        job: |ground| commit(ground, json!({})),
-        ..Case::default()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_pushed_commit_before_another_job() {
-    killed_at_every_request(Case {
-        before: |ground| vec![clone(ground), changes(ground)],
-        job: |ground| commit(ground, json!({})),
-        next: Next::AnotherJob,
-        ..Case::default()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_commit_of_the_session_alone() {
-    killed_at_every_request(Case {
-        before: |ground| vec![clone(ground), changes(ground)],
-        job: |ground| commit(ground, json!({"push": false})),
-        ..Case::default()
-    })
-    .await;
-}
+over_all_jobs!(killed_at_every_request);

@@ -10,7 +10,7 @@ use mayfly_testkit::sse::{Numbered, failed, read_whole};
 use mayfly_testkit::wait::PATIENCE;
 use serde_json::{Value, json};
 
-use super::ground::{Ground, NAME, Order, post};
+use super::ground::{Ground, NAME, Order, REPOSITORY, post};
 
 const ROUNDS: usize = 200;
 /// Rounds on one session, so that its packs stay few.
@@ -175,10 +175,10 @@ async fn round(ground: &Ground, bare: &BareRepo, at: Meet, number: usize) {
     assert_eq!(now["head"], bare.rev_parse(branch).as_str(), "round {number}");
 }
 
-async fn rounds(ground: Ground, at: Meet) {
-    let bare = ground.host.publish(&TestRepo::sample(), NAME);
+async fn rounds(ground: &Ground, at: Meet) {
+    let bare = ground.host.publish(&TestRepo::sample(), REPOSITORY);
     for number in 0..ROUNDS {
-        round(&ground, &bare, at, number).await;
+        round(ground, &bare, at, number).await;
     }
     bare.fsck_strict();
     assert_eq!(std::fs::read_dir(ground.tmp()).unwrap().count(), 0);
@@ -214,7 +214,7 @@ async fn a_late_one_is_told_of_the_session(late: Order, prompt: Order, ground: &
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_late_to_the_remote_has_lost_to_the_session() {
     let ground = Ground::in_a_folder().await;
-    ground.host.publish(&TestRepo::sample(), NAME);
+    ground.host.publish(&TestRepo::sample(), REPOSITORY);
     for order in [pull(&ground), apply("made")] {
         ground.run("late", &order).await;
     }
@@ -226,10 +226,16 @@ async fn who_comes_late_to_the_remote_has_lost_to_the_session() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_wins_in_a_bucket() {
-    rounds(Ground::in_a_bucket().await, Meet::AtTheManifest).await;
+    let ground = Ground::in_a_bucket().await;
+    rounds(&ground, Meet::AtTheManifest).await;
+    for number in 0..ROUNDS / ROUNDS_OF_A_SESSION {
+        let prefix = format!("s{number}");
+        ground.chaos.behave();
+        ground.assert_no_orphans(&prefix, &prefix).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_wins_in_a_folder() {
-    rounds(Ground::in_a_folder().await, Meet::AtTheRemote).await;
+    rounds(&Ground::in_a_folder().await, Meet::AtTheRemote).await;
 }

@@ -9,17 +9,17 @@ use mayfly_protocol::{ErrorCode, EventBody};
 use mayfly_testkit::chaos_proxy::{Fate, Refusal, Seen};
 use mayfly_testkit::sse::{Numbered, failed, read_whole};
 use reqwest::Method;
-use serde_json::json;
 
 use super::ground::{post, started};
-use super::trial::{Case, Trial, branch, changes, clone, commit};
+use super::jobs::over_jobs;
+use super::trial::{Case, Trial};
 
 /// What the workers here give the storage for one attempt of a request, in seconds: more where it is to answer.
 const PATIENT: &str = "2";
 const IMPATIENT: &str = "0.4";
-/// Within this a job ends whose storage is silent: four attempts at its save, at finding out whether that was done after all (size, then content),
-/// and the same for its outcome; with pauses between them, and some for a slow machine.
-const BOUND: Duration = Duration::from_secs(30);
+/// Within this a job ends whose storage is silent: two attempts' time for what it was about and one for finding out whether that was done after all, the
+/// same for giving up an upload and for its outcome; the rest is for a slow machine.
+const BOUND: Duration = Duration::from_secs(15);
 
 /// What goes wrong: what it is called, how patient the worker is, and what happens at a request so many after the first.
 type Wrong = (&'static str, &'static str, fn(&Seen, u64) -> Fate);
@@ -139,57 +139,13 @@ async fn disturbed(
     (events, at.expect("the storage did nothing wrong"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_clone_of_an_unknown_repository() {
-    fails_at_every_request(Case::default()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_clone_of_a_known_repository() {
-    fails_at_every_request(Case {
-        before: |ground| vec![("/clone-repository", ground.clone_body("other"))],
-        news: true,
-        ..Case::default()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_pull() {
-    fails_at_every_request(Case {
-        before: |ground| vec![clone(ground), changes(ground)],
-        news: true,
-        ..Case::default()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_changes() {
-    fails_at_every_request(Case {
-        before: |ground| vec![clone(ground)],
-        job: changes,
-        ..Case::default()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_pushed_branch() {
-    fails_at_every_request(Case {
-        before: |ground| vec![clone(ground)],
-        job: |ground| branch(ground, json!({})),
-        ..Case::default()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_pushed_commit() {
-    fails_at_every_request(Case {
-        before: |ground| vec![clone(ground), changes(ground)],
-        job: |ground| commit(ground, json!({})),
-        ..Case::default()
-    })
-    .await;
+over_jobs! {
+    in_a_clone_of_an_unknown_repository
+    in_a_clone_of_a_known_repository
+    in_a_pull
+    in_changes
+    in_changes_with_lfs
+    in_a_pushed_branch
+    in_a_pushed_commit
+    => fails_at_every_request
 }

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use mayfly_protocol::EventBody;
-use mayfly_testkit::repo::{BareRepo, TestRepo};
+use mayfly_testkit::lfs;
+use mayfly_testkit::repo::{BareRepo, TestRepo, noise};
 use mayfly_testkit::sse::{Numbered, completed};
 use serde_json::{Value, json};
 
-use super::ground::{Ground, NAME, Order, State};
+use super::ground::{Ground, NAME, Order, REPOSITORY, State};
 use super::session::Found;
 
 /// A path and a body.
@@ -18,6 +19,8 @@ pub(super) type Request = (&'static str, Value);
 pub(super) struct Case {
     /// The jobs that make the session, each of which must succeed.
     pub(super) before: fn(&Ground) -> Vec<Request>,
+    /// Whether the repository has contents of Git LFS.
+    pub(super) lfs: bool,
     /// Whether somebody else pushes to the repository after them.
     pub(super) news: bool,
     pub(super) job: fn(&Ground) -> Request,
@@ -31,6 +34,7 @@ impl Default for Case {
     fn default() -> Self {
         Self {
             before: |_| Vec::new(),
+            lfs: false,
             news: false,
             job: clone,
             first_half: None,
@@ -95,11 +99,39 @@ pub(super) fn commit(ground: &Ground, more: Value) -> Request {
     ("/commit-and-push", body)
 }
 
+/// The job of a case.
+pub(super) fn request(case: &Case, ground: &Ground) -> Request {
+    (case.job)(ground)
+}
+
+/// Puts a repository on the host that the real `git lfs` gave two contents.
+pub(super) fn published_with_lfs(ground: &Ground) -> BareRepo {
+    let repo = TestRepo::sample();
+    lfs::enable(repo.path());
+    repo.write(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
+        .write("a.bin", noise(3_000, 1))
+        .write("deep/b.bin", noise(2_000, 2));
+    repo.commit("Contents");
+    let bare = ground.host.publish(&repo, REPOSITORY);
+    lfs::push_contents(repo.path(), &ground.host.url(REPOSITORY), ground.host.token());
+    bare
+}
+
 impl Trial {
     /// Makes the state before the job, and finds out what the job makes of it.
     pub(super) async fn of(case: Case) -> Self {
-        let ground = Ground::in_a_bucket().await;
-        let bare = ground.host.publish(&TestRepo::sample(), NAME);
+        let (ground, bare) = match case.lfs {
+            false => {
+                let ground = Ground::in_a_bucket().await;
+                let bare = ground.host.publish(&TestRepo::sample(), REPOSITORY);
+                (ground, bare)
+            }
+            true => {
+                let ground = Ground::in_a_bucket_with_lfs().await;
+                let bare = published_with_lfs(&ground);
+                (ground, bare)
+            }
+        };
         for (path, body) in (case.before)(&ground) {
             ground.done("before", path, body).await;
         }
@@ -220,11 +252,11 @@ async fn undisturbed(
     }
 }
 
-/// Without the figures of what was received, which is less where an attempt before has left it in the storage.
+/// Without the figures of what was moved, which is less where an attempt before has left it in the storage.
 fn lasting(data: &Value) -> Value {
     let mut data = data.clone();
     let fields = data.as_object_mut().unwrap();
-    fields.retain(|name, _| !["objects", "receivedBytes"].contains(&name.as_str()));
+    fields.retain(|name, _| !["objects", "receivedBytes", "lfs"].contains(&name.as_str()));
     data
 }
 
