@@ -58,7 +58,14 @@ pub(crate) async fn run(
         }
     };
     let before = session.as_ref().map(|session| &session.manifest);
-    let contents = fetch_lfs(worker, &sessions, (&job, &from), (before, &mut manifest), context).await?;
+    let contents = fetch_lfs(
+        worker,
+        &sessions,
+        (&job, &from, Stage::Cloning),
+        (before, &mut manifest),
+        context,
+    )
+    .await?;
     tell_extent(&manifest, &received, context);
     events.stage(Stage::Uploading, "Uploading to storage...");
     manifest.record(
@@ -96,10 +103,10 @@ fn tell_extent(manifest: &Manifest, received: &Received, context: &JobContext) {
 }
 
 /// Fetches what Git LFS has for the worktree, in a session that has it or is to have it from now on.
-async fn fetch_lfs(
+pub(super) async fn fetch_lfs(
     worker: &GitWorker,
     sessions: &SessionStore,
-    (job, from): (&CloneRepository, &Remote),
+    (job, from, stage): (&CloneRepository, &Remote, Stage),
     (before, manifest): (Option<&Manifest>, &mut Manifest),
     context: &JobContext,
 ) -> Result<Option<Moved>, JobError> {
@@ -117,7 +124,7 @@ async fn fetch_lfs(
         sessions,
         context,
     };
-    lfs.fetch(manifest, (from, Stage::Cloning)).await.map(Some)
+    lfs.fetch(manifest, (from, stage)).await.map(Some)
 }
 
 fn completed(manifest: &Manifest, pulled: bool, received: &Received) -> Value {

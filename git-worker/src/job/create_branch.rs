@@ -9,7 +9,7 @@ use mayfly_session::{Intent, Manifest, Session, SessionStore};
 use mayfly_worker::JobContext;
 use serde_json::{Value, json};
 
-use super::clone_repository::{Draft, clone_into_new, stand_at, stand_still};
+use super::clone_repository::{Draft, clone_into_new, fetch_lfs, stand_at, stand_still};
 use super::{or_conflict, remote, require_same_repository};
 use crate::GitWorker;
 use crate::failure::JobError;
@@ -109,7 +109,10 @@ async fn load_or_clone(
     context: &JobContext,
 ) -> Result<Session, JobError> {
     match (sessions.load(&job.session_id).await?, &job.repo_url) {
-        (Some(session), Some(url)) => require_same_repository(&session, url).map(|()| session),
+        (Some(session), Some(url)) => {
+            require_same_repository(&session, url)?;
+            require_lfs(job, session)
+        }
         (Some(session), None) => Ok(session),
         (None, Some(url)) => clone_first(worker, sessions, job, url, context).await,
         (None, None) => Err(JobError::new(
@@ -120,6 +123,18 @@ async fn load_or_clone(
             ),
         )),
     }
+}
+
+/// A session that is there is taken as it is.
+fn require_lfs(job: &CreateBranch, session: Session) -> Result<Session, JobError> {
+    if job.lfs && session.manifest.lfs.is_none() {
+        let text = format!(
+            "session `{}` was cloned without Git LFS, and a branch changes nothing of that; clone into it again with `lfs: true`, or leave `lfs` out",
+            job.session_id
+        );
+        return Err(JobError::new(ErrorCode::LfsNotEnabled, text));
+    }
+    Ok(session)
 }
 
 async fn clone_first(
@@ -136,7 +151,7 @@ async fn clone_first(
         access_token: job.access_token.clone(),
         commit: None,
         history: History::Chosen,
-        lfs: false,
+        lfs: job.lfs,
     };
     let from = remote(url, job.access_token.as_ref());
     let wanted = Wanted {
@@ -150,6 +165,8 @@ async fn clone_first(
         stage: Stage::DownloadingSession,
     };
     let (mut manifest, _) = clone_into_new(worker, sessions, draft, context).await?;
+    let asked = (&clone, &from, Stage::DownloadingSession);
+    fetch_lfs(worker, sessions, asked, (None, &mut manifest), context).await?;
     manifest.record(
         context.job_id.clone(),
         JobKind::CloneRepository,

@@ -199,3 +199,21 @@ async fn what_cannot_be_fetched_makes_no_session() {
     assert!(failure.error.contains("abab"), "{}", failure.error);
     assert_eq!(rig.manifest("s").await, None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_clones_first_brings_the_contents() {
+    let (rig, bare) = rig().await;
+    let rig = &rig;
+    let ask = async |session: &str| {
+        let url = rig.host.url(REPOSITORY);
+        let body = json!({"userRequest": "x", "branchName": session, "repoUrl": url, "lfs": true});
+        rig.branch(session, body).await
+    };
+    ask("s").await.completed();
+    assert_eq!(file(rig, "s", "a.bin").await.1, Some(LfsPart::Content));
+    assert_eq!(bare.rev_parse("s"), bare.rev_parse("main"));
+    // Once more it stands as it is; without the contents it is refused.
+    rig.clone("t", REPOSITORY).await;
+    let failure = ask("t").await.failed(ErrorCode::LfsNotEnabled);
+    assert!(!failure.retryable && failure.error.contains("clone into it again"));
+}

@@ -195,6 +195,8 @@ pub struct CreateBranch {
     pub base_branch: Option<BranchName>,
     /// The repository to clone first when the session does not exist.
     pub repo_url: Option<RepoUrl>,
+    /// Whether that clone fetches the contents of Git LFS too.
+    pub lfs: bool,
     /// The name, when the caller chooses it.
     pub branch_name: Option<BranchName>,
     /// The credential for the LLM.

@@ -100,6 +100,11 @@ fn each_wrong_field_is_named() {
             r#"{"sessionId":"s","userRequest":"x","branchName":"-x"}"#,
             "branchName",
         ),
+        (
+            CreateBranch,
+            r#"{"sessionId":"s","userRequest":"x","lfs":true}"#,
+            "lfs",
+        ),
         (CommitAndPush, r#"{"sessionId":"s","message":" "}"#, "message"),
         (
             CommitAndPush,

@@ -37,6 +37,7 @@ pub(super) struct WireCreateBranch {
     pub(super) claude_credentials: Option<SecretString>,
     pub(super) github_access_token: Option<SecretString>,
     pub(super) push: Option<bool>,
+    pub(super) lfs: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -112,7 +113,15 @@ impl TryFrom<WireCloneRepository> for CloneRepository {
 impl TryFrom<WireCreateBranch> for CreateBranch {
     type Error = InvalidRequest;
     fn try_from(wire: WireCreateBranch) -> Result<Self, InvalidRequest> {
+        let lfs = wire.lfs.unwrap_or(false);
+        if lfs && wire.repo_url.is_none() {
+            return Err(InvalidRequest::new(
+                "lfs",
+                "is about the clone of `repoUrl`, which is not there; send both, or leave it out",
+            ));
+        }
         Ok(Self {
+            lfs,
             session_id: parsed("sessionId", &wire.session_id)?,
             user_request: text("userRequest", wire.user_request, limits::MAX_USER_REQUEST_BYTES)?,
             base_branch: optional("baseBranch", wire.base_branch.as_deref())?,
