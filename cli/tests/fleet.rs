@@ -6,6 +6,7 @@ mod fleet {
     mod cancelling;
     mod clients;
     mod collecting;
+    mod damaged;
     mod health;
     mod interrupted;
     mod keys;

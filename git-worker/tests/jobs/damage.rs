@@ -32,6 +32,37 @@ const ALL: [Damage; 7] = [
     Damage::MissingIndex,
 ];
 
+/// Makes two tests of each of these: over a folder, and over a bucket.
+macro_rules! over_both {
+    ($($test:ident)*) => {
+        mod in_a_folder {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $test() {
+                    super::$test(super::Rig::new().await).await;
+                }
+            )*
+        }
+        mod in_a_bucket {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $test() {
+                    super::$test(super::Rig::in_a_bucket().await).await;
+                }
+            )*
+        }
+    };
+}
+
+over_both! {
+    a_damaged_trees_pack_is_made_anew_from_the_other_packs
+    a_damaged_base_pack_comes_again_from_the_remote
+    what_a_session_has_of_its_own_is_missed_and_never_replaced_by_an_older_state
+    a_branch_is_created_without_a_look_at_what_is_not_pushed_with_it
+    own_commits_that_the_remote_has_come_again_too
+    a_clone_and_a_pull_do_without_damaged_packs_of_others
+}
+
 async fn replace(storage: &Arc<dyn ObjectStore>, key: &Key, change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) {
     let bytes = storage.get(key, u64::MAX).await.unwrap().bytes.to_vec();
     match change(bytes) {
@@ -133,9 +164,7 @@ async fn goes_on(rig: &Rig, name: &str, bare: &BareRepo, context: &str) {
     bare.fsck_strict();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_trees_pack_is_made_anew_from_the_other_packs() {
-    let rig = Rig::new().await;
+async fn a_damaged_trees_pack_is_made_anew_from_the_other_packs(rig: Rig) {
     for kind in ALL {
         let name = format!("{kind:?}");
         let bare = session(&rig, &name).await;
@@ -158,9 +187,7 @@ async fn a_damaged_trees_pack_is_made_anew_from_the_other_packs() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_base_pack_comes_again_from_the_remote() {
-    let rig = Rig::new().await;
+async fn a_damaged_base_pack_comes_again_from_the_remote(rig: Rig) {
     // What follows the end is not read.
     for kind in ALL.into_iter().filter(|kind| !matches!(kind, Damage::Longer)) {
         let name = format!("{kind:?}");
@@ -185,9 +212,7 @@ async fn a_damaged_base_pack_comes_again_from_the_remote() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_session_has_of_its_own_is_missed_and_never_replaced_by_an_older_state() {
-    let rig = Rig::new().await;
+async fn what_a_session_has_of_its_own_is_missed_and_never_replaced_by_an_older_state(rig: Rig) {
     for kind in ALL {
         let name = format!("{kind:?}");
         let bare = session(&rig, &name).await;
@@ -207,9 +232,39 @@ async fn what_a_session_has_of_its_own_is_missed_and_never_replaced_by_an_older_
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn own_commits_that_the_remote_has_come_again_too() {
-    let rig = Rig::new().await;
+/// A branch needs no object where the remote has its commit; where it has not, what the session committed is needed.
+async fn a_branch_is_created_without_a_look_at_what_is_not_pushed_with_it(rig: Rig) {
+    let ask = |branch: &str| json!({"userRequest": "x", "branchName": branch});
+    for kind in ALL {
+        let name = format!("{kind:?}");
+        let bare = session(&rig, &name).await;
+        for pack in [PackKind::Trees, PackKind::Base] {
+            assert_eq!(damage(&rig, &name, pack, kind).await, 1);
+        }
+        let before = state(&rig.manifest(&name).await.unwrap());
+        let ran = rig.branch(&name, ask("made")).await;
+        assert!(!announces(&ran), "{name}: {}", ran.raw);
+        assert_eq!(ran.completed()["pushed"], true, "{name}");
+        assert_eq!(bare.rev_parse("made"), bare.rev_parse("main"), "{name}");
+        let after = state(&rig.manifest(&name).await.unwrap());
+        assert_eq!((&after[1], &after[3]), (&before[1], &before[3]), "{name}");
+
+        // The damage is met, and mended, by the job that needs what is lost; then the commit is there alone.
+        let done = rig.commit(&name, json!({"message": "Mine", "push": false})).await;
+        assert!(announces(&done), "{name}: {}", done.raw);
+        done.completed();
+        assert!(damage(&rig, &name, PackKind::Job, kind).await > 0);
+        let before = rig.manifest(&name).await;
+        let ran = rig.branch(&name, ask("lost")).await;
+        assert!(announces(&ran), "{name}: {}", ran.raw);
+        let failure = ran.failed(ErrorCode::SessionDamaged);
+        assert!(!failure.retryable, "{name}: {}", failure.error);
+        assert_eq!(rig.manifest(&name).await, before, "{name}");
+        assert!(!bare.refs().contains_key("refs/heads/lost"), "{name}");
+    }
+}
+
+async fn own_commits_that_the_remote_has_come_again_too(rig: Rig) {
     let bare = session(&rig, "s").await;
     rig.commit("s", json!({"message": "Pushed"})).await.completed();
     assert!(damage(&rig, "s", PackKind::Job, Damage::Missing).await > 0);
@@ -274,9 +329,7 @@ async fn damage_that_the_remote_cannot_mend_now_can_be_tried_again() {
     rig.commit("s", json!({"message": "Mine"})).await.completed();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_clone_and_a_pull_do_without_damaged_packs_of_others() {
-    let rig = Rig::new().await;
+async fn a_clone_and_a_pull_do_without_damaged_packs_of_others(rig: Rig) {
     let bare = session(&rig, "s").await;
     rig.clone("other", "s").await;
     bare.commit_behind_their_back("main", "theirs.txt", "theirs\n");

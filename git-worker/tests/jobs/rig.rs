@@ -9,8 +9,9 @@ use mayfly_naming::{LlmConfig, Namer};
 use mayfly_protocol::{ErrorCode, Event, EventBody, Failure, JobId, JobKind, SessionId, Stage, TenantId};
 use mayfly_session::{Manifest, SessionStore};
 use mayfly_sse::{Decoded, Decoder};
-use mayfly_storage::ObjectStore;
+use mayfly_storage::{ObjectStore, S3Credentials, StorageOptions};
 use mayfly_testkit::git_host::GitHost;
+use mayfly_testkit::s3::S3Place;
 use mayfly_worker::{Ended, WorkerConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -40,12 +41,27 @@ impl Rig {
 
     pub(super) async fn on(host: GitHost) -> Self {
         let storage_folder = tempfile::tempdir().unwrap();
-        let url = format!("file://{}", storage_folder.path().display())
-            .parse()
-            .unwrap();
-        let storage = mayfly_storage::open(&url, &mayfly_storage::StorageOptions::default())
-            .await
-            .unwrap();
+        let url = format!("file://{}", storage_folder.path().display());
+        Self::over(host, (&url, StorageOptions::default()), storage_folder).await
+    }
+
+    /// The same with a bucket on a real S3 server in place of the folder.
+    pub(super) async fn in_a_bucket() -> Self {
+        let place = tokio::task::block_in_place(S3Place::moto);
+        let mut options = StorageOptions::default();
+        options.s3.endpoint = Some(place.endpoint.clone());
+        options.s3.region = Some("us-east-1".to_owned());
+        options.s3.credentials = Some(S3Credentials {
+            access_key_id: place.access_key_id.clone(),
+            secret_access_key: place.secret_access_key.clone().into(),
+        });
+        let storage = (&*place.fresh_url(), options);
+        Self::over(GitHost::start(), storage, tempfile::tempdir().unwrap()).await
+    }
+
+    async fn over(host: GitHost, (url, options): (&str, StorageOptions), storage_folder: TempDir) -> Self {
+        let url = url.parse().unwrap();
+        let storage = mayfly_storage::open(&url, &options).await.unwrap();
         Self {
             host,
             storage,
