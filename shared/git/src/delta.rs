@@ -34,12 +34,34 @@ fn size(bytes: &[u8]) -> Result<(u64, &[u8]), BadDelta> {
 
 /// Builds the result on a base, which must have at most `max` bytes.
 pub(crate) fn apply(base: &[u8], delta: &[u8], max: u64) -> Result<Vec<u8>, BadDelta> {
+    let mut result = Vec::new();
+    apply_into(base, delta, max, &mut result)?;
+    Ok(result)
+}
+
+/// Builds the result, of at most `max` bytes, in the place of what was in `result`.
+pub(crate) fn apply_into(base: &[u8], delta: &[u8], max: u64, result: &mut Vec<u8>) -> Result<(), BadDelta> {
+    let (sizes, _) = sizes(delta)?;
+    if sizes.result > max {
+        return Err(BadDelta);
+    }
+    result.clear();
+    result.reserve(usize::try_from(sizes.result).map_err(|_| BadDelta)?);
+    pieces(base, delta, max, |piece| result.extend_from_slice(piece))
+}
+
+/// Gives the pieces of the result, which has at most `max` bytes, in their order.
+pub(crate) fn pieces(
+    base: &[u8],
+    delta: &[u8],
+    max: u64,
+    mut each: impl FnMut(&[u8]),
+) -> Result<(), BadDelta> {
     let (sizes, mut rest) = sizes(delta)?;
     if sizes.base != base.len() as u64 || sizes.result > max {
         return Err(BadDelta);
     }
-    let bytes = usize::try_from(sizes.result).map_err(|_| BadDelta)?;
-    let mut result = Vec::with_capacity(bytes);
+    let mut missing = usize::try_from(sizes.result).map_err(|_| BadDelta)?;
     while let Some((&command, after)) = rest.split_first() {
         let piece;
         (piece, rest) = match command {
@@ -47,16 +69,10 @@ pub(crate) fn apply(base: &[u8], delta: &[u8], max: u64) -> Result<Vec<u8>, BadD
             1..=0x7f => after.split_at_checked(usize::from(command)).ok_or(BadDelta)?,
             _ => copy(base, command, after)?,
         };
-        if piece.len() > bytes - result.len() {
-            return Err(BadDelta);
-        }
-        result.extend_from_slice(piece);
+        missing = missing.checked_sub(piece.len()).ok_or(BadDelta)?;
+        each(piece);
     }
-    if result.len() == bytes {
-        Ok(result)
-    } else {
-        Err(BadDelta)
-    }
+    if missing == 0 { Ok(()) } else { Err(BadDelta) }
 }
 
 /// A copy command: its bits say which of the four bytes of the offset and the three of the size follow.

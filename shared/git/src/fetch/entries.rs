@@ -1,16 +1,18 @@
-//! Walks the entries of a pack while it arrives (gitformat-pack(5)), and holds each to the limits: what a delta will make is known
-//! from its first bytes, so nothing is resolved that is too large.
+//! Walks the entries of a pack while it arrives (gitformat-pack(5)), notes what is in it, and holds each to the limits: what a delta
+//! will make is known from its first bytes, so nothing is resolved that is too large. Whole objects are hashed on the way.
 
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use gix_hash::Hasher;
+use gix_pack::data;
 use gix_pack::data::entry::Header;
-use gix_pack::data::{self, input};
 use gix_zlib::{Decompress, FlushDecompress, Status};
 
 use super::FetchError;
+use super::index::{Notes, Noting, begun, ended, id_of};
 use super::input::{HeaderReader, Input};
 use super::progress::Counters;
 use crate::remote::TransferLimits;
@@ -22,8 +24,6 @@ const DELTA_SIZES_BYTES: usize = 20;
 /// The most bytes of an entry's header: two sizes of ten bytes at most, or a size and an id.
 const MAX_HEADER_BYTES: usize = 32;
 const SHA1: gix_hash::Kind = gix_hash::Kind::Sha1;
-/// The deepest chain that the indexing library can count.
-const MAX_COUNTED_DEPTH: u64 = u16::MAX as u64;
 
 /// The entries of one pack, after its header.
 pub(crate) struct Entries<W> {
@@ -33,9 +33,7 @@ pub(crate) struct Entries<W> {
     counters: Arc<Counters>,
     inflate: Decompress,
     scratch: Box<[u8]>,
-    chains: Chains,
     unpacked: u64,
-    failure: Option<FetchError>,
 }
 
 impl<W: Write> Entries<W> {
@@ -60,9 +58,7 @@ impl<W: Write> Entries<W> {
             counters,
             inflate: Decompress::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
-            chains: Chains::default(),
             unpacked: 0,
-            failure: None,
         })
     }
 
@@ -71,50 +67,45 @@ impl<W: Write> Entries<W> {
         self.left
     }
 
-    /// Reads the end of a pack without objects.
-    pub(crate) fn finish_empty(mut self) -> Result<(), FetchError> {
-        self.input.finish().map(|_| ())
+    /// Reads all that is left: every object, and the end of the pack, whose checksum it gives.
+    pub(crate) fn read(mut self, notes: &mut Notes) -> Result<gix_hash::ObjectId, FetchError> {
+        while self.left > 0 {
+            self.entry(notes)?;
+            self.left -= 1;
+            self.counters.received.fetch_add(1, Ordering::Relaxed);
+        }
+        self.input.finish()
     }
 
-    /// Why the walk ended early, if it did.
-    pub(crate) fn into_failure(self) -> Option<FetchError> {
-        self.failure
-    }
-
-    fn entry(&mut self) -> Result<input::Entry, FetchError> {
+    fn entry(&mut self, notes: &mut Notes) -> Result<(), FetchError> {
         let start = self.input.offset();
         let (entry, header) = self.header(start)?;
         let claimed = entry.decompressed_size;
         self.check_object(claimed)?;
-        let depth = self.chains.note(start, &entry.header)?;
-        if depth > self.limits.max_delta_depth {
-            return Err(bad("a chain of deltas is too long"));
-        }
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(&header);
-        let before = self.input.offset();
-        let beginning = self.inflate(claimed, &mut crc)?;
-        let size = match depth {
-            0 => claimed,
-            _ => self.delta_result(&beginning)?,
+        let mut sums = Sums {
+            crc: crc32fast::Hasher::new(),
+            id: entry.header.as_kind().map(|kind| begun(kind, claimed)),
+        };
+        sums.crc.update(&header);
+        let beginning = self.inflate(claimed, &mut sums)?;
+        let (what, size) = match (sums.id, entry.header) {
+            (Some(id), _) => (Noting::Whole(ended(id)?), claimed),
+            (None, Header::OfsDelta { base_distance }) => {
+                let base = Header::verified_base_pack_offset(start, base_distance)
+                    .ok_or(bad("a delta has its base outside of the pack"))?;
+                (Noting::OnPlace(base), self.delta_result(&beginning)?)
+            }
+            (None, Header::RefDelta { base_id }) => {
+                (Noting::OnId(id_of(base_id)?), self.delta_result(&beginning)?)
+            }
+            (None, _) => return Err(bad("the header of an object is damaged")),
         };
         self.add_unpacked(size)?;
-        let compressed_size = self.input.offset() - before;
-        self.left -= 1;
-        Ok(input::Entry {
-            header: entry.header,
-            header_size: header.len() as u16,
-            pack_offset: start,
-            compressed: None,
-            compressed_size,
-            crc32: Some(crc.finalize()),
-            decompressed_size: claimed,
-            trailer: if self.left == 0 {
-                Some(self.input.finish()?)
-            } else {
-                None
-            },
-        })
+        if matches!(what, Noting::Whole(_)) {
+            self.counters.resolved.fetch_add(1, Ordering::Relaxed);
+        }
+        let noted = notes.note(what, start, sums.crc.finalize());
+        noted.map_err(FetchError::from_disk)
     }
 
     /// Reads the header of an entry, and gives its bytes too.
@@ -140,7 +131,7 @@ impl<W: Write> Entries<W> {
     }
 
     /// Inflates one object to its end, and gives its first bytes.
-    fn inflate(&mut self, claimed: u64, crc: &mut crc32fast::Hasher) -> Result<Vec<u8>, FetchError> {
+    fn inflate(&mut self, claimed: u64, sums: &mut Sums) -> Result<Vec<u8>, FetchError> {
         self.inflate.reset();
         let mut beginning = Vec::with_capacity(DELTA_SIZES_BYTES);
         loop {
@@ -152,10 +143,15 @@ impl<W: Write> Entries<W> {
                 .map_err(|_| bad("an object is damaged"))?;
             let used = (self.inflate.total_in() - used_before) as usize;
             let made = (self.inflate.total_out() - made_before) as usize;
-            crc.update(&piece[..used]);
+            sums.crc.update(&piece[..used]);
             self.input.take(used)?;
-            let missing = DELTA_SIZES_BYTES - beginning.len();
-            beginning.extend_from_slice(&self.scratch[..made.min(missing)]);
+            match &mut sums.id {
+                Some(id) => id.update(&self.scratch[..made]),
+                None => {
+                    let missing = DELTA_SIZES_BYTES - beginning.len();
+                    beginning.extend_from_slice(&self.scratch[..made.min(missing)]);
+                }
+            }
             if self.inflate.total_out() > claimed {
                 return Err(bad("an object is longer than it says"));
             }
@@ -201,67 +197,12 @@ impl<W: Write> Entries<W> {
     }
 }
 
-/// The size hint is left at nothing: the number of objects is the remote's word, and would be taken for memory to set aside.
-impl<W: Write> Iterator for Entries<W> {
-    type Item = gix_error::Result<input::Entry>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 || self.failure.is_some() {
-            return None;
-        }
-        match self.entry() {
-            Ok(entry) => {
-                self.counters.received.fetch_add(1, Ordering::Relaxed);
-                Some(Ok(entry))
-            }
-            Err(failure) => {
-                self.failure = Some(failure);
-                Some(Err(gix_error::message("the pack was refused").into()))
-            }
-        }
-    }
-}
-
-/// How deep the chains of deltas are.
-#[derive(Default)]
-struct Chains {
-    /// Where each delta begins, and on how many others it stands; in the order of the pack.
-    deltas: Vec<(u64, u32)>,
-    /// Deltas that name their base by its id: how deep these stand is not known before they are resolved.
-    by_id: u64,
-    deepest: u32,
-}
-
-impl Chains {
-    /// The depth of an entry: 0 for a whole object.
-    fn note(&mut self, start: u64, header: &Header) -> Result<u32, FetchError> {
-        let depth = match *header {
-            Header::OfsDelta { base_distance } => {
-                let base = Header::verified_base_pack_offset(start, base_distance)
-                    .ok_or(bad("a delta has its base outside of the pack"))?;
-                1 + self.depth_at(base)
-            }
-            Header::RefDelta { .. } => {
-                self.by_id += 1;
-                1
-            }
-            _ => return Ok(0),
-        };
-        self.deltas.push((start, depth));
-        self.deepest = self.deepest.max(depth);
-        // The worst case: all deltas by id stand on each other, each with the deepest chain between.
-        if self.by_id * u64::from(self.deepest) > MAX_COUNTED_DEPTH {
-            return Err(bad("it has too many deltas that name their base by id"));
-        }
-        Ok(depth)
-    }
-
-    fn depth_at(&self, offset: u64) -> u32 {
-        match self.deltas.binary_search_by_key(&offset, |(start, _)| *start) {
-            Ok(index) => self.deltas[index].1,
-            Err(_) => 0,
-        }
-    }
+/// What is computed while an entry is read.
+struct Sums {
+    /// Of its bytes in the pack.
+    crc: crc32fast::Hasher,
+    /// Of its content, if it is a whole object.
+    id: Option<Hasher>,
 }
 
 /// A size as a delta states it: seven bits a byte, the lowest first.
@@ -290,24 +231,5 @@ mod tests {
         assert_eq!(size_varint(&[0x80; 10]), None);
         assert_eq!(size_varint(&[0x80]), None);
         assert_eq!(size_varint(&[]), None);
-    }
-
-    #[test]
-    fn chains_are_counted() {
-        let mut chains = Chains::default();
-        let ofs = |base_distance| Header::OfsDelta { base_distance };
-        assert_eq!(chains.note(12, &Header::Blob).unwrap(), 0);
-        assert_eq!(chains.note(20, &ofs(8)).unwrap(), 1);
-        assert_eq!(chains.note(30, &ofs(10)).unwrap(), 2);
-        assert_eq!(chains.note(40, &ofs(28)).unwrap(), 1);
-        assert!(chains.note(50, &ofs(50)).is_err());
-        assert!(chains.note(50, &ofs(0)).is_err());
-        let by_id = Header::RefDelta {
-            base_id: gix_hash::Kind::Sha1.null(),
-        };
-        let refused = (0..=MAX_COUNTED_DEPTH / 2)
-            .map(|n| chains.note(100 + n, &by_id))
-            .filter(Result::is_err);
-        assert_eq!(refused.count(), 1);
     }
 }

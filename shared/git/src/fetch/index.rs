@@ -1,13 +1,11 @@
 //! Writes a pack and its index into a folder, on a thread of its own, while the pack arrives.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
-use gix_pack::data;
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 
@@ -18,16 +16,59 @@ use super::progress::Counters;
 use crate::pack::PackFiles;
 use crate::remote::TransferLimits;
 
+mod hash;
+mod notes;
+mod records;
+mod resolve;
+mod roots;
+mod sorter;
+mod table;
+mod worker;
+mod write;
+
+pub(super) use hash::{begun, ended, id_of};
+pub(super) use notes::{Notes, Noting};
+use records::{Id, IndexRecord};
+use resolve::{Pack, Setting};
+
 const BUFFER_BYTES: usize = 64 * 1024;
 const SHA1: gix_hash::Kind = gix_hash::Kind::Sha1;
-/// Bytes that the indexing library may need for an object of the pack, besides the object itself.
-const BOOKKEEPING_BYTES: usize = 64;
+/// The most threads that resolve deltas.
+const MAX_WORKERS: usize = 8;
+
+/// Lines of the index, sorted in runs.
+type Lines = sorter::Runs<{ size_of::<IndexRecord>() }>;
+
+/// What indexing may take of the machine. No figure but the size of the largest object adds to the memory that it needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Budget {
+    /// Threads that resolve deltas.
+    pub(crate) workers: usize,
+    /// Bytes of records that are sorted at once; there are a few such places, and one for each thread.
+    pub(crate) sort_bytes: usize,
+    /// Bytes of objects that one thread keeps since others build on them.
+    pub(crate) bases_bytes: u64,
+    /// What has more bytes is large: one thread at a time works on it.
+    pub(crate) large_bytes: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS)),
+            sort_bytes: 2 << 20,
+            bases_bytes: 16 << 20,
+            large_bytes: 4 << 20,
+        }
+    }
+}
 
 /// One pack to be indexed.
 pub(crate) struct IndexJob {
     pub(crate) into: PathBuf,
     pub(crate) limits: TransferLimits,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) budget: Budget,
     /// Ends the work early.
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) input: mpsc::Receiver<Bytes>,
@@ -37,61 +78,35 @@ impl IndexJob {
     /// Does the work; `None` if the pack has no object. What is unfinished is in temporary files, which go when it fails.
     pub(crate) fn run(self) -> Result<Option<PackFiles>, FetchError> {
         let pack = temporary(&self.into)?;
-        let index = temporary(&self.into)?;
         let out = BufWriter::with_capacity(BUFFER_BYTES, pack.reopen().map_err(FetchError::from_disk)?);
         let input = Input::new(self.input, out);
-        let mut entries = Entries::begin(input, &self.limits, self.counters.clone())?;
-        if entries.left() == 0 {
-            return entries.finish_empty().map(|()| None);
+        let entries = Entries::begin(input, &self.limits, self.counters.clone())?;
+        let objects = entries.left();
+        let mut notes = Notes::new(&self.into, &self.budget);
+        let hash = id_of(entries.read(&mut notes)?)?;
+        if objects == 0 {
+            return Ok(None);
         }
-        let mut index_out = Noting::new(index.reopen().map_err(FetchError::from_disk)?);
-        let written = gix_pack::index::write_data_iter_to_stream(
-            gix_pack::index::Version::default(),
-            || {
-                // The pack is complete: the second pass resolves its deltas.
-                let opened = Pack::at(pack.path(), SHA1).map_err(io::Error::other)?;
-                Ok((resolver(self.counters.clone()), opened))
-            },
-            &mut entries,
-            None,
-            &mut gix_utils::progress::Discard,
-            &mut index_out,
-            &self.stop,
-            SHA1,
-            Some(alloc_limit(&self.limits, &self.counters)),
-            data::Version::V2,
-        );
-        let outcome = match written {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                let is_stopped = self.stop.load(Ordering::Relaxed);
-                return Err(cause(
-                    entries.into_failure(),
-                    index_out.failure,
-                    is_stopped,
-                    error,
-                ));
-            }
+        // The pack is complete: its deltas can be resolved.
+        let opened = Pack::at(pack.path(), SHA1).map_err(|error| FetchError::Unindexable(error.into()))?;
+        let setting = Setting {
+            folder: &self.into,
+            pack: &opened,
+            limits: &self.limits,
+            budget: &self.budget,
+            counters: &self.counters,
+            stop: &self.stop,
         };
-        index_out.inner.flush().map_err(FetchError::from_disk)?;
-        keep(&self.into, pack, index, &outcome).map(Some)
+        let noted = notes.finish().map_err(FetchError::from_disk)?;
+        let lines = resolve::resolve(&setting, noted)?;
+        drop(opened);
+        let index = temporary(&self.into)?;
+        let lines = lines
+            .merge(self.budget.sort_bytes)
+            .map_err(FetchError::from_disk)?;
+        write::write(index.as_file(), objects, lines, &hash, &self.stop)?;
+        keep(&self.into, pack, index, (objects, &hash)).map(Some)
     }
-}
-
-/// The first real cause of a failure: the library's own error is opaque.
-fn cause(
-    entries: Option<FetchError>,
-    disk: Option<io::Error>,
-    is_stopped: bool,
-    error: gix_error::Error,
-) -> FetchError {
-    if let Some(failure) = entries.or_else(|| disk.map(FetchError::from_disk)) {
-        return failure;
-    }
-    if is_stopped {
-        return FetchError::Cancelled;
-    }
-    FetchError::Unindexable(error.into())
 }
 
 fn temporary(folder: &Path) -> Result<NamedTempFile, FetchError> {
@@ -101,35 +116,14 @@ fn temporary(folder: &Path) -> Result<NamedTempFile, FetchError> {
         .map_err(FetchError::from_disk)
 }
 
-/// Sizes of objects are checked as they arrive; this is the net below, wide enough for the library's own lists.
-fn alloc_limit(limits: &TransferLimits, counters: &Counters) -> usize {
-    let objects = usize::try_from(counters.total.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-    let largest = usize::try_from(limits.max_object_bytes).unwrap_or(usize::MAX);
-    // Lists double as they grow.
-    largest.max(objects.saturating_mul(2 * BOOKKEEPING_BYTES))
-}
-
-/// The pack as a file in memory.
-type Pack = data::File<gix_pack::MMap>;
-
-/// Gives the bytes of an entry, and counts the entries that are resolved.
-fn resolver(
-    counters: Arc<Counters>,
-) -> impl for<'p> Fn(data::EntryRange, &'p Pack) -> Option<&'p [u8]> + Send + Clone {
-    move |range, pack: &Pack| {
-        counters.resolved.fetch_add(1, Ordering::Relaxed);
-        pack.entry_slice(range)
-    }
-}
-
 /// Gives both files their names; if the second cannot get its own, the first goes too.
 fn keep(
     folder: &Path,
     pack: NamedTempFile,
     index: NamedTempFile,
-    outcome: &gix_pack::index::write::Outcome,
+    (objects, hash): (u32, &Id),
 ) -> Result<PackFiles, FetchError> {
-    let hash = outcome.data_hash.to_string();
+    let hash = gix_hash::ObjectId::from(*hash).to_string();
     let pack_path = folder.join(format!("pack-{hash}.pack"));
     let index_path = pack_path.with_extension("idx");
     let size = |file: &NamedTempFile| file.as_file().metadata().map(|data| data.len());
@@ -146,43 +140,11 @@ fn keep(
         pack: pack_path,
         index: index_path,
         hash,
-        objects: outcome.num_objects,
+        objects,
         pack_bytes,
         index_bytes,
     })
 }
 
-/// A buffered file that keeps its first error.
-struct Noting {
-    inner: BufWriter<File>,
-    failure: Option<io::Error>,
-}
-
-impl Noting {
-    fn new(file: File) -> Self {
-        Self {
-            inner: BufWriter::with_capacity(BUFFER_BYTES, file),
-            failure: None,
-        }
-    }
-
-    fn note<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
-        result.map_err(|error| {
-            let copy = io::Error::from(error.kind());
-            self.failure.get_or_insert(error);
-            copy
-        })
-    }
-}
-
-impl Write for Noting {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes);
-        self.note(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let flushed = self.inner.flush();
-        self.note(flushed)
-    }
-}
+#[cfg(test)]
+mod tests;

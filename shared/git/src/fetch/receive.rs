@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mayfly_telemetry::task;
 use tokio::sync::mpsc;
 
-use super::index::IndexJob;
+use super::index::{Budget, IndexJob};
 use super::progress::{REPORT_INTERVAL, Reporter};
 use super::{Destination, FetchError, PackSink};
 use crate::pack::PackFiles;
@@ -32,6 +32,7 @@ pub(crate) async fn receive(
         into: into.folder.to_owned(),
         limits: exchange.limits().clone(),
         counters: reporter.counters(),
+        budget: Budget::default(),
         stop: stop.0.clone(),
         input,
     };
