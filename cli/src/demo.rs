@@ -14,7 +14,7 @@ use mayfly_git_server::{Access, GitServer, GitServerConfig, Permission};
 use mayfly_protocol::{ExposeSecret as _, JobKind, SecretString};
 use serde_json::{Value, json};
 
-use crate::client::{Client, Outcome};
+use crate::client::{Followed, Gateway, follow_posted};
 use crate::up::{Environment, Fleet, UpArgs};
 use report::Report;
 
@@ -111,31 +111,31 @@ async fn run_jobs(
     token: &SecretString,
     report: &mut Report,
 ) -> anyhow::Result<String> {
-    let client = Client::new(fleet.url())?;
+    let gateway = Gateway::local(&fleet.url())?;
     let token = token.expose_secret();
     job(
-        &client,
+        &gateway,
         report,
         JobKind::CloneRepository,
         json!({"sessionId": SESSION, "repoUrl": repo, "accessToken": token}),
     )
     .await?;
     let branch = job(
-        &client,
+        &gateway,
         report,
         JobKind::CreateBranch,
         json!({"sessionId": SESSION, "userRequest": WISH, "githubAccessToken": token}),
     )
     .await?;
     job(
-        &client,
+        &gateway,
         report,
         JobKind::ApplyChanges,
         repository::changes(SESSION),
     )
     .await?;
     job(
-        &client,
+        &gateway,
         report,
         JobKind::CommitAndPush,
         json!({"sessionId": SESSION, "githubAccessToken": token, "author": {"name": "Ada", "email": "ada@example.com"}}),
@@ -147,11 +147,11 @@ async fn run_jobs(
         .context("the branch has no name")
 }
 
-async fn job(client: &Client, report: &mut Report, kind: JobKind, body: Value) -> anyhow::Result<Value> {
+async fn job(gateway: &Gateway, report: &mut Report, kind: JobKind, body: Value) -> anyhow::Result<Value> {
     let view = view::JobView::new(kind);
-    let outcome = client.run(kind, &body, |event| view.show(event)).await;
+    let outcome = follow_posted(gateway, kind, &body, |event| view.show(event)).await;
     view.done();
-    let Outcome {
+    let Followed {
         result,
         first_event,
         elapsed,

@@ -36,6 +36,15 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Measure Mayfly against what one would use instead.
     Bench(bench::BenchArgs),
+    Clone(client::jobs::CloneArgs),
+    Branch(client::jobs::BranchArgs),
+    Apply(client::jobs::ApplyArgs),
+    Commit(client::jobs::CommitArgs),
+    Jobs(client::commands::JobsArgs),
+    Watch(client::commands::WatchArgs),
+    Cancel(client::commands::CancelArgs),
+    Sessions(client::commands::SessionsArgs),
+    Workers(client::commands::WorkersArgs),
     /// Make keys for the clients of a gateway.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -55,15 +64,18 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<client::ClientError>() {
+            Some(error) => client::tell(error),
+            None => {
+                tracing::error!("{error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    let is_quiet = matches!(cli.command, Command::Demo(_));
+    let is_quiet = cli.command.is_quiet();
     mayfly_telemetry::logging::init(cli.log.format.into(), cli.log.filter(is_quiet))?;
     let log_of_workers = cli.log.to_environment(is_quiet);
     std::panic::set_hook(Box::new(log_panic));
@@ -78,6 +90,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Up(args) => up::command(args, log_of_workers).await,
             Command::Demo(args) => demo::command(args, log_of_workers).await,
             Command::Bench(args) => bench::command(args).await,
+            Command::Clone(args) => Ok(client::jobs::clone(args).await?),
+            Command::Branch(args) => Ok(client::jobs::branch(args).await?),
+            Command::Apply(args) => Ok(client::jobs::apply(args).await?),
+            Command::Commit(args) => Ok(client::jobs::commit(args).await?),
+            Command::Jobs(args) => Ok(client::commands::jobs(args).await?),
+            Command::Watch(args) => Ok(client::commands::watch(args).await?),
+            Command::Cancel(args) => Ok(client::commands::cancel(args).await?),
+            Command::Sessions(args) => Ok(client::commands::sessions(args).await?),
+            Command::Workers(args) => Ok(client::commands::workers(args).await?),
             Command::Keys(command) => keys::command(command),
             Command::Gateway(args) => up::gateway_command(args).await,
             Command::Gc(args) => gc::command(args).await,
@@ -101,6 +122,23 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
 }
 
 impl Command {
+    /// Whether it speaks to people, who want no log.
+    fn is_quiet(&self) -> bool {
+        matches!(
+            self,
+            Self::Demo(_)
+                | Self::Clone(_)
+                | Self::Branch(_)
+                | Self::Apply(_)
+                | Self::Commit(_)
+                | Self::Jobs(_)
+                | Self::Watch(_)
+                | Self::Cancel(_)
+                | Self::Sessions(_)
+                | Self::Workers(_)
+        )
+    }
+
     /// Async threads: a worker has one job, and its heavy work is done on blocking threads.
     fn threads(&self) -> usize {
         match self {

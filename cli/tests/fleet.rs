@@ -4,6 +4,7 @@
 mod fleet {
     mod bench;
     mod cancelling;
+    mod client;
     mod clients;
     mod collecting;
     mod damaged;

@@ -13,7 +13,7 @@ use super::figures::{Job, Sample};
 use super::place::Place;
 use super::process::Group;
 use super::{measure, process};
-use crate::client::Client;
+use crate::client::{Gateway, follow_posted};
 
 /// The session that the jobs work in.
 const SESSION: &str = "bench";
@@ -81,8 +81,8 @@ impl<'a> Ours<'a> {
         let (mut worker, group) = self.start_worker(figures, log)?;
         let (address, mut worker) =
             task::blocking(move || anyhow::Ok((address(&mut worker)?, worker))).await?;
-        let client = Client::new(format!("http://{address}"))?;
-        let outcome = client.run(kind, body, |_| {}).await?;
+        let asked = Gateway::local(&format!("http://{address}"))?;
+        let outcome = follow_posted(&asked, kind, body, |_| {}).await?;
         let ended = task::blocking(move || worker.wait()).await?;
         group.ended();
         if let Err(failure) = outcome.result {
