@@ -14,7 +14,7 @@ use mayfly_session::{Claimed, HexDigest, KeyArchive, KeyArchiveError, KeyRecord}
 use tokio::time::{Instant, sleep};
 
 use crate::jobs::{Job, JobWriter};
-use crate::routes::job_list::{self, Unknown};
+use crate::routes::job_list::{self, Unknown, Wanted};
 use crate::state::Gateway;
 
 const NAME: &str = "Idempotency-Key";
@@ -149,7 +149,7 @@ async fn stored_turn(
         if theirs.request != keyed.request {
             return Err(mismatch());
         }
-        match job_list::look_for(gateway, tenant, &theirs.job_id).await {
+        match job_list::look_for(gateway, tenant, &theirs.job_id, Wanted::Followed).await {
             Ok(job) if !job.ended_untouched() => return Ok(Turn::Again(job)),
             Ok(_) => {}
             Err(Unknown::NotFound) if Instant::now() < patient_until => {

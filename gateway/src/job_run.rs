@@ -38,6 +38,8 @@ pub(crate) struct JobRun {
     record: Arc<OpenRecord>,
     /// Whether a worker may have begun the job.
     is_touched: bool,
+    /// How often it was noted to whom the job is sent.
+    sends: u64,
     attempt: u32,
     deadline: Instant,
     last_position: Option<Position>,
@@ -94,6 +96,7 @@ impl JobRun {
             body,
             record,
             is_touched: false,
+            sends: 0,
             attempt: 1,
             last_position: None,
             last_retry: None,
@@ -191,9 +194,13 @@ impl JobRun {
 
     /// Has it noted that the job waits; nobody waits for that.
     fn note_waiting(&self) {
-        let (record, id) = (Arc::clone(&self.record), self.writer.job().id.clone());
+        if self.is_touched {
+            // What is noted stands: the worker that it names may have done something.
+            return;
+        }
+        let (record, id, sends) = (Arc::clone(&self.record), self.writer.job().id.clone(), self.sends);
         task::spawn(&self.gateway.running, async move {
-            if let Err(error) = record.note().await {
+            if let Err(error) = record.note_untouched(sends).await {
                 let error = &error as &(dyn std::error::Error + 'static);
                 tracing::warn!(job.id = %id, error, "a waiting job could not be noted");
             }
@@ -201,7 +208,8 @@ impl JobRun {
     }
 
     /// Has it noted to whom the job is about to be sent; the end of a job that must not be.
-    async fn note_worker(&self, lease: &Lease) -> Option<Failure> {
+    async fn note_worker(&mut self, lease: &Lease) -> Option<Failure> {
+        self.sends += 1;
         let sent = Sent {
             worker: lease.url().to_string(),
             attempt: self.attempt,

@@ -4,6 +4,7 @@
 //! how jobs are taken over.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mayfly_protocol::outcome::{FORMAT_VERSION, NumberedEvent};
@@ -43,7 +44,7 @@ pub(crate) struct OwnJobs {
 pub(crate) struct OpenRecord {
     jobs: Option<OwnJobs>,
     /// It was noted before the job was queued, and nothing may happen to the job that is not noted.
-    is_promised: std::sync::atomic::AtomicBool,
+    is_promised: AtomicBool,
     known: Mutex<Known>,
 }
 
@@ -51,6 +52,8 @@ pub(crate) struct OpenRecord {
 struct Known {
     job: OpenJob,
     version: Option<Version>,
+    /// How often it was noted to whom the job is sent.
+    sends: u64,
     /// A write whose end nobody saw may have been done.
     is_uncertain: bool,
 }
@@ -71,6 +74,7 @@ impl OpenRecord {
             known: Mutex::new(Known {
                 job: open,
                 version: None,
+                sends: 0,
                 is_uncertain: false,
             }),
         }
@@ -78,12 +82,12 @@ impl OpenRecord {
 
     /// Whether nothing may happen to the job that is not noted.
     pub(crate) fn is_promised(&self) -> bool {
-        self.is_promised.load(std::sync::atomic::Ordering::Relaxed)
+        self.is_promised.load(Ordering::Relaxed)
     }
 
     /// Notes that there is the job, before it is queued.
     pub(crate) async fn promise(&self) -> Result<(), NotNoted> {
-        self.is_promised.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.is_promised.store(true, Ordering::Relaxed);
         self.note().await
     }
 
@@ -96,10 +100,23 @@ impl OpenRecord {
         }
     }
 
+    /// Notes that the job waits, after it was noted this often to whom it is sent, and nobody to whom it was can have begun it; one more time, and this comes too late.
+    pub(crate) async fn note_untouched(&self, sends: u64) -> Result<(), NotNoted> {
+        let mut known = self.known.lock().await;
+        if known.sends != sends {
+            return Ok(());
+        }
+        if known.version.is_some() && known.job.sent.take().is_none() {
+            return Ok(());
+        }
+        self.write(&mut known).await
+    }
+
     /// Notes to whom the job is about to be sent.
     pub(crate) async fn send_to(&self, sent: Sent) -> Result<(), NotNoted> {
         let mut known = self.known.lock().await;
         known.job.sent = Some(sent);
+        known.sends += 1;
         self.write(&mut known).await
     }
 

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::ready;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mayfly_session::{GatewayId, OpenJob, OpenJobError, OpenJobs, SignOfLife};
 use mayfly_storage::Version;
 use tokio::time::{Instant, sleep, timeout};
@@ -14,6 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::open_record::OwnJobs;
 use crate::state::Gateway;
 use crate::watch;
+
+/// Jobs that are taken over at the same moment.
+const AT_ONCE: usize = 16;
 
 /// The gateways that share the storage with this one.
 pub(crate) struct Peers {
@@ -201,15 +206,18 @@ impl Peers {
 
     /// Moves the jobs of a gateway that is gone to this one's, and carries them on.
     async fn take_over(&self, other: &GatewayId) -> Result<(), OpenJobError> {
-        for found in self.archive.of(other).await? {
-            match found {
-                Ok(job) => self.inherit(other, job).await?,
-                Err(key) => {
-                    tracing::warn!(%key, "what is known of a job that is not over is damaged, and is removed");
-                    self.archive.discard(&key).await?;
-                }
+        let found = self.archive.of(other).await?;
+        let moving = stream::iter(found).map(async |found| match found {
+            Ok(job) => self.inherit(other, job).await,
+            Err(key) => {
+                tracing::warn!(%key, "what is known of a job that is not over is damaged, and is removed");
+                self.archive.discard(&key).await
             }
-        }
+        });
+        moving
+            .buffer_unordered(AT_ONCE)
+            .try_for_each(|()| ready(Ok(())))
+            .await?;
         self.archive.remove_sign(other).await
     }
 

@@ -8,7 +8,7 @@ use http::StatusCode;
 use mayfly_server::refuse::json;
 use tokio::time::timeout;
 
-use super::job_list::{JobPath, find};
+use super::job_list::{JobPath, Wanted, find};
 use super::{Asking, answer};
 use crate::jobs::{Job, JobState};
 use crate::state::Gateway;
@@ -19,7 +19,7 @@ pub(super) async fn cancel(
     Extension(caller): Asking,
     id: JobPath,
 ) -> Response {
-    match find(&gateway, &caller, id).await {
+    match find(&gateway, &caller, id, Wanted::Followed).await {
         Ok(job) => {
             stop(&gateway, &job).await;
             let status = match job.log.size().ended {

@@ -81,7 +81,7 @@ pub(super) async fn one(
     Extension(caller): Asking,
     id: JobPath,
 ) -> Response {
-    let found = find(&gateway, &caller, id).await;
+    let found = find(&gateway, &caller, id, Wanted::Shown).await;
     answer(found.map(|job| json(StatusCode::OK, &job.view(true))))
 }
 
@@ -91,7 +91,7 @@ pub(super) async fn events(
     id: JobPath,
     headers: HeaderMap,
 ) -> Response {
-    let found = find(&gateway, &caller, id).await;
+    let found = find(&gateway, &caller, id, Wanted::Followed).await;
     let stream = |job: Arc<Job>| {
         let pass = gateway.access.stream(&caller)?;
         event_stream::resume(&job, &headers, gateway.config.heartbeat, pass)
@@ -103,10 +103,15 @@ pub(super) async fn events(
 ///
 /// What is not an id is as unknown as an id that no job has, and so is another tenant's: the storage is asked for it just the same, so that
 /// neither the answer nor its time tells the two apart.
-pub(super) async fn find(gateway: &Arc<Gateway>, caller: &Caller, id: JobPath) -> Result<Arc<Job>, Refusal> {
+pub(super) async fn find(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    id: JobPath,
+    wanted: Wanted,
+) -> Result<Arc<Job>, Refusal> {
     let id: Option<JobId> = id.ok().and_then(|Path(id)| id.parse().ok());
     let id = id.ok_or_else(unknown)?;
-    look_for(gateway, &caller.tenant, &id)
+    look_for(gateway, &caller.tenant, &id, wanted)
         .await
         .map_err(|error| match error {
             Unknown::NotFound => unknown(),
@@ -123,11 +128,21 @@ pub(crate) enum Unknown {
     Unsaid,
 }
 
-/// The job, wherever it is; one that another gateway has is followed from now on for as long as it is read.
+/// What is wanted of a job that another gateway has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Where it stands, as far as the storage says.
+    Shown,
+    /// That it is followed from now on, for as long as it is read.
+    Followed,
+}
+
+/// The job, wherever it is.
 pub(crate) async fn look_for(
     gateway: &Arc<Gateway>,
     tenant: &TenantId,
     id: &JobId,
+    wanted: Wanted,
 ) -> Result<Arc<Job>, Unknown> {
     let unsaid = |error: &(dyn std::error::Error + 'static)| {
         tracing::warn!(job.id = %id, error, "the storage did not say what became of a job");
@@ -150,7 +165,10 @@ pub(crate) async fn look_for(
         .map_err(|late| unsaid(&late))?
         .map_err(|error| unsaid(&error))?;
     if let Some((_, open)) = open {
-        return Ok(watch::join(gateway, open));
+        return Ok(match wanted {
+            Wanted::Shown => Arc::new(gateway.jobs.shown(&open)),
+            Wanted::Followed => watch::join(gateway, open),
+        });
     }
     // Between the two looks it may have ended, and its record gone.
     ended().await?.ok_or(Unknown::NotFound)

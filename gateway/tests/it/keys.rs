@@ -21,13 +21,13 @@ use crate::stub_worker::{StubWorker, waiting};
 use crate::until::{until, until_some};
 
 /// A file of keys.
-struct Keys {
+pub(crate) struct Keys {
     _folder: TempDir,
     file: PathBuf,
 }
 
 impl Keys {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("keys");
         std::fs::write(&file, "# keys\n").unwrap();
@@ -38,7 +38,7 @@ impl Keys {
     }
 
     /// Puts a key into the file, and gives its text.
-    fn add(&self, tenant: &str, scopes: &[Scope]) -> String {
+    pub(crate) fn add(&self, tenant: &str, scopes: &[Scope]) -> String {
         self.add_with(tenant, scopes, None, CallerLimits::default())
     }
 
@@ -56,7 +56,7 @@ impl Keys {
         key.text.expose_secret().to_owned()
     }
 
-    fn config(&self, workers: &[&StubWorker]) -> GatewayConfig {
+    pub(crate) fn config(&self, workers: &[&StubWorker]) -> GatewayConfig {
         GatewayConfig {
             keys: Some(KeysConfig {
                 look_interval: Duration::from_millis(20),
@@ -68,7 +68,7 @@ impl Keys {
     }
 }
 
-fn with_key(mut request: Request<Bytes>, key: &str) -> Request<Bytes> {
+pub(crate) fn with_key(mut request: Request<Bytes>, key: &str) -> Request<Bytes> {
     let value = HeaderValue::try_from(format!("Bearer {key}")).unwrap();
     request.headers_mut().insert("authorization", value);
     request

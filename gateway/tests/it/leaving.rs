@@ -13,7 +13,9 @@ use time::OffsetDateTime;
 
 use crate::client::{Events, get, job, post};
 use crate::gateway::TestGateway;
+use crate::outcomes::with;
 use crate::real_worker::{RealWorker, gateway_config, start_keeping};
+use crate::stub_worker::{StubWorker, busy, waiting};
 use crate::until::until_some;
 
 fn memory() -> Arc<dyn ObjectStore> {
@@ -223,6 +225,50 @@ async fn jobs_of_a_gateway_that_was_killed_come_to_an_end() {
         })
         .await;
     }
+}
+
+/// A gateway that was only cut off from the storage for a while does not begin what another one has ended.
+#[tokio::test]
+async fn a_waiting_job_that_was_taken_over_is_not_begun() {
+    let storage = memory();
+    let worker = StubWorker::start(vec![waiting()]).await;
+    let gateway = TestGateway::start(with(&storage, &[&worker])).await;
+    let mut busy = gateway.post(job("s")).await;
+    busy.until("preparing").await;
+    let waits = gateway.post(job("s")).await;
+    let id = waits.job_id();
+    let record = until_some("the record of the waiting job", async || {
+        let records = storage.list("gateways/").await.unwrap().into_iter();
+        records.map(|it| it.key).find(|key| key.to_string().contains(&id))
+    })
+    .await;
+    storage.delete(&record).await.unwrap();
+    worker.go_on();
+    assert_eq!(busy.names().await, ["completed"]);
+    assert_eq!(waits.names().await.last().unwrap(), "gateway_lost");
+    assert_eq!(worker.seen().len(), 1);
+}
+
+/// What a busy worker refused is noted as waiting again: whoever takes over knows that nothing was touched.
+#[tokio::test]
+async fn a_job_that_a_worker_refused_is_noted_as_waiting() {
+    let storage = memory();
+    let worker = StubWorker::start(vec![busy()]).await;
+    let gateway = TestGateway::start(with(&storage, &[&worker])).await;
+    let mut stream = gateway.post(job("s")).await;
+    stream.until("retrying").await;
+    let id = stream.job_id();
+    let open = OpenJobs::new(Arc::clone(&storage));
+    until_some("a record without a worker", async || {
+        let found = open
+            .find(&TenantId::default(), &id.parse().unwrap())
+            .await
+            .unwrap();
+        found.filter(|(_, job)| job.sent.is_none()).map(|_| ())
+    })
+    .await;
+    let cancelled = gateway.send(post(&format!("/jobs/{id}/cancel"), "")).await;
+    assert_eq!(cancelled.status(), 200);
 }
 
 #[tokio::test]

@@ -19,4 +19,5 @@ mod sessions;
 mod shutdown;
 mod stub_worker;
 mod supervisor;
+mod tenants;
 mod until;

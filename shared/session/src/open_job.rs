@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mayfly_protocol::event::timestamp;
 use mayfly_protocol::{JobId, JobKind, SessionId, TenantId};
 use mayfly_storage::{InvalidKey, Key, ObjectStore, Precondition, StorageError, Version};
@@ -21,6 +22,8 @@ const FORMAT_VERSION: u32 = 1;
 const MAX_BYTES: u64 = 64 * 1024;
 /// Gateways that are looked at; with more in the storage, the others are left alone.
 const MAX_GATEWAYS: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
+/// Records that are read at the same moment.
+const AT_ONCE: usize = 16;
 const ROOT: &str = "gateways/";
 
 /// One life of a gateway's process.
@@ -220,16 +223,15 @@ impl OpenJobs {
     /// The jobs of a gateway; what is damaged is told apart.
     pub async fn of(&self, gateway: &GatewayId) -> Result<Vec<Result<OpenJob, Key>>, OpenJobError> {
         let listed = self.storage.list(&jobs_folder(gateway)).await?;
-        let mut jobs = Vec::with_capacity(listed.len());
-        for meta in listed {
+        let reading = stream::iter(listed).map(async |meta| {
             match self.read(&meta.key, |job: &OpenJob| job.format_version).await {
-                Ok(Some((job, _))) => jobs.push(Ok(job)),
-                Ok(None) => {}
-                Err(OpenJobError::Damaged { key }) => jobs.push(Err(key)),
-                Err(error) => return Err(error),
+                Ok(found) => Ok(found.map(|(job, _)| Ok(job))),
+                Err(OpenJobError::Damaged { key }) => Ok(Some(Err(key))),
+                Err(error) => Err(error),
             }
-        }
-        Ok(jobs)
+        });
+        let found: Vec<Option<_>> = reading.buffer_unordered(AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Removes what is damaged.

@@ -4,6 +4,7 @@
 mod suite {
     mod collect;
     mod delete;
+    mod open_jobs;
     pub(crate) mod scene;
     mod view;
 }
