@@ -4,8 +4,6 @@
 //! Only headers are read: how large each entry says that it is, what each delta says that it makes, and what it stands on. A library that reads the
 //! pack then sets no more aside than was counted here. That the contents are what their ids say is for whoever reads them.
 
-use std::collections::HashMap;
-
 use gix_pack::data;
 use gix_pack::data::entry::Header;
 use gix_zlib::{Decompress, FlushDecompress};
@@ -26,6 +24,8 @@ const INDEX_TRAILER_BYTES: usize = 40;
 const ID_BYTES: usize = 20;
 /// Marks an offset that stands in the table of long ones.
 const LONG_OFFSET: u32 = 1 << 31;
+/// In the place of a base: there is none, the object is whole.
+const WHOLE: u32 = u32::MAX;
 
 /// What the objects of a pack may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl PackFiles {
         }
         let pack = data::File::at(&self.pack, SHA1);
         let pack = pack.map_err(|error| PackLimitError::Unreadable(error.into()))?;
-        let mut bases = HashMap::new();
+        let mut bases = Vec::with_capacity(index.offsets.len());
         let (mut unpacked, mut inflate) = (0_u64, Decompress::new());
         for start in &index.offsets {
             let Step { bytes, base } = step(&pack, (*start, &index), limits, &mut inflate)?;
@@ -125,16 +125,16 @@ impl PackFiles {
                 let limit = limits.max_unpacked_bytes;
                 return Err(PackLimitError::TooLarge { limit });
             }
-            bases.extend(base.map(|base| (*start, base)));
+            bases.push(base.unwrap_or(WHOLE));
         }
         check_depths(&bases, limits.max_delta_depth)
     }
 }
 
-/// What an entry makes, and the entry that it stands on.
+/// What an entry makes, and the place of the one that it stands on, in the order of the pack.
 struct Step {
     bytes: u64,
-    base: Option<u64>,
+    base: Option<u32>,
 }
 
 fn step(
@@ -148,10 +148,7 @@ fn step(
     let entry = entry.ok_or_else(|| inconsistent("an entry is none"))?;
     check_object(entry.decompressed_size, limits)?;
     let base = match entry.header {
-        Header::OfsDelta { base_distance } => {
-            let base = Header::verified_base_pack_offset(start, base_distance);
-            Some(base.filter(|base| index.has(*base)))
-        }
+        Header::OfsDelta { base_distance } => Some(Header::verified_base_pack_offset(start, base_distance)),
         Header::RefDelta { base_id } => Some(index.find(base_id.as_slice())),
         _ => None,
     };
@@ -159,6 +156,7 @@ fn step(
         let bytes = entry.decompressed_size;
         return Ok(Step { bytes, base: None });
     };
+    let base = base.and_then(|base| index.place(base));
     let base = base.ok_or_else(|| inconsistent("a delta stands on nothing that the index has"))?;
     let end = (entry.data_offset + LOOK_BYTES).min(pack.pack_end() as u64);
     let compressed = pack.entry_slice(entry.data_offset..end).unwrap_or_default();
@@ -193,25 +191,22 @@ fn delta_sizes(compressed: &[u8], inflate: &mut Decompress) -> Option<(u64, u64)
 }
 
 /// Sees that no entry stands on more others than allowed. Each is looked at once, and once more for each that stands on it directly.
-fn check_depths(bases: &HashMap<u64, u64>, limit: u32) -> Result<(), PackLimitError> {
-    let mut depths: HashMap<u64, u32> = HashMap::new();
+fn check_depths(bases: &[u32], limit: u32) -> Result<(), PackLimitError> {
+    let mut depths = vec![0_u32; bases.len()];
     let mut chain = Vec::new();
-    for start in bases.keys() {
-        let mut at = *start;
-        let mut depth = loop {
-            if let Some(known) = depths.get(&at) {
-                break *known;
-            }
-            let Some(base) = bases.get(&at) else { break 0 };
+    for start in 0..bases.len() {
+        let mut at = start;
+        while depths[at] == 0 && bases[at] != WHOLE {
             chain.push(at);
             if chain.len() > limit as usize {
                 return Err(PackLimitError::TooDeep { limit });
             }
-            at = *base;
-        };
+            at = bases[at] as usize;
+        }
+        let mut depth = depths[at];
         while let Some(entry) = chain.pop() {
             depth += 1;
-            depths.insert(entry, depth);
+            depths[entry] = depth;
         }
         if depth > limit {
             return Err(PackLimitError::TooDeep { limit });
@@ -251,8 +246,10 @@ impl<'a> Index<'a> {
         Some(Self { ids, by_id, offsets })
     }
 
-    fn has(&self, offset: u64) -> bool {
-        self.offsets.binary_search(&offset).is_ok()
+    /// The place of the entry that begins there, in the order of the pack.
+    fn place(&self, offset: u64) -> Option<u32> {
+        let place = self.offsets.binary_search(&offset).ok()?;
+        u32::try_from(place).ok()
     }
 
     fn find(&self, id: &[u8]) -> Option<u64> {
