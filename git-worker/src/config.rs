@@ -8,6 +8,7 @@ use mayfly_git::remote::TransferLimits;
 use mayfly_git::scratch::ScratchLimits;
 use mayfly_git::tree_check::TreeLimits;
 use mayfly_lfs::LfsLimits;
+use mayfly_session::MAX_WHOLE_BYTES;
 
 /// The settings of a git worker.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +58,8 @@ pub struct GitLimits {
     pub max_diff_blobs: usize,
     /// Bytes of a file that a patch may change.
     pub max_patched_file_bytes: u64,
+    /// Bytes of a pack of the session that is read whole; a larger one is read object by object.
+    pub max_whole_pack_bytes: u64,
     /// Bytes of files that the repository's ignore rules exclude which a session keeps in its worktree; they are never committed.
     pub keep_ignored_bytes: u64,
     /// How long a cancelled job may ask the remote what became of its push.
@@ -75,6 +78,7 @@ impl Default for GitLimits {
             lfs: LfsLimits::default(),
             max_diff_blobs: 500,
             max_patched_file_bytes: 64 * 1024 * 1024,
+            max_whole_pack_bytes: MAX_WHOLE_BYTES,
             keep_ignored_bytes: 0,
             settle_timeout: Duration::from_secs(1),
         }

@@ -40,14 +40,16 @@ impl Ignored {
     pub(crate) async fn carry(
         &self,
         workspace: &Workspace,
-        worktree: TreeId,
-        to: TreeId,
+        manifest: &Manifest,
+        (worktree, to): (TreeId, TreeId),
     ) -> Result<TreeId, JobError> {
         if self.files.is_empty() {
             return Ok(to);
         }
         let base = self.committable;
-        let merged = workspace.with(move |scratch| scratch.merge_worktree(&base, &worktree, &to));
+        let merged = workspace.with_trees(manifest, move |scratch| {
+            scratch.merge_worktree(&base, &worktree, &to)
+        });
         merged.await
     }
 

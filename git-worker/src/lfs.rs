@@ -118,7 +118,7 @@ impl Lfs<'_> {
     ) -> Result<Vec<LfsEntry>, JobError> {
         let (worktree, max) = (manifest.worktree, self.worker.config.limits.tree.max_entries);
         let max = usize::try_from(max).unwrap_or(usize::MAX);
-        self.workspace.add_small_packs(manifest).await?;
+        self.workspace.add_packs_of_trees(manifest).await?;
         self.workspace.require_tree(manifest, worktree).await?;
         let rules = self
             .workspace
@@ -294,11 +294,8 @@ impl Lfs<'_> {
         if made.is_empty() {
             return Ok(Moved::default());
         }
-        let known: Vec<_> = manifest.upstream.into_iter().collect();
-        let sent = self
-            .workspace
-            .with(move |scratch| scratch.objects_to_send(&head, &known));
-        let entries = sent.await?.into_iter().filter_map(|blob| made.get(&blob));
+        let sent = self.workspace.objects_to_send(manifest, head).await?;
+        let entries = sent.into_iter().filter_map(|blob| made.get(&blob));
         let entries: BTreeMap<LfsPointer, &LfsEntry> =
             entries.map(|entry| (entry.pointer(), entry)).collect();
         let pointers: Vec<_> = entries.keys().copied().collect();

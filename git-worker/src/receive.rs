@@ -120,8 +120,10 @@ async fn find_tip(
     if let Some(tip) = seen.filter(|_| fetched.pack.is_none()) {
         if manifest.head.is_some() {
             // There is something to compare it with, and perhaps to merge.
-            workspace.add_small_packs(manifest).await?;
-            workspace.add_stored_pack(manifest, &tip.trees).await?;
+            workspace.add_packs_of_trees(manifest).await?;
+            workspace
+                .bring_packs(manifest, std::slice::from_ref(&tip.trees))
+                .await?;
         }
         return Ok(Tip::Other(Commit {
             id: commit,
@@ -172,7 +174,7 @@ async fn take_in(
     (fetched, commit): (&Fetched, CommitId),
     known: Option<&KnownRepository>,
 ) -> Result<Commit, JobError> {
-    workspace.add_small_packs(manifest).await?;
+    workspace.add_packs_of_trees(manifest).await?;
     let mut complete = Vec::new();
     if let Some(tip) = known.and_then(|known| {
         known
@@ -180,7 +182,9 @@ async fn take_in(
             .get(&fetched.branch.to_ref())
             .or(known.tips.values().next())
     }) {
-        workspace.add_stored_pack(manifest, &tip.trees).await?;
+        workspace
+            .bring_packs(manifest, std::slice::from_ref(&tip.trees))
+            .await?;
         complete.push(tip.tree);
     }
     if let Some(head) = manifest.head {

@@ -97,6 +97,16 @@ fn listed(manifest: &Manifest) -> impl Iterator<Item = &PackEntry> {
     manifest.packs.iter().chain(intended)
 }
 
+/// Whether jobs of the session made it: it is nowhere else, but for what was pushed.
+fn is_own(entry: &PackEntry) -> bool {
+    matches!(entry.kind, PackKind::Job | PackKind::Past)
+}
+
+/// Whether history may be lost with it that nothing of the session shows to be missing.
+fn is_of_history(entry: &PackEntry) -> bool {
+    matches!(entry.kind, PackKind::Base | PackKind::Past)
+}
+
 /// The rebuilding of one session.
 struct Repair<'a> {
     worker: &'a GitWorker,
@@ -120,8 +130,7 @@ impl Repair<'_> {
         kept.intent = kept
             .intent
             .filter(|intent| intent.packs.iter().all(|entry| whole.contains(&entry.hash)));
-        let hits_base =
-            |pack| listed(damaged).any(|entry| entry.hash == pack && entry.kind == PackKind::Base);
+        let hits_base = |pack| listed(damaged).any(|entry| entry.hash == pack && is_of_history(entry));
         // Where no pack is named, something is missing in all of them.
         if error.damaged_pack().is_some_and(|pack| !hits_base(pack)) {
             match self.complete(kept.clone(), "local").await {
@@ -131,7 +140,7 @@ impl Repair<'_> {
             }
         }
         let fetched = self.fetch_again(damaged).await?;
-        kept.packs.retain(|entry| entry.kind == PackKind::Job);
+        kept.packs.retain(is_own);
         if let Some(pack) = &fetched.pack {
             let entry = self.sessions.upload_pack(&kept, pack, PackKind::Base).await?;
             kept.packs.insert(0, entry);
@@ -150,7 +159,7 @@ impl Repair<'_> {
         let workspace = self.workspace("own").await?;
         let folder = workspace.subfolder("packs").await?;
         let mut whole = Vec::new();
-        for entry in listed(manifest).filter(|entry| entry.kind == PackKind::Job) {
+        for entry in listed(manifest).filter(|entry| is_own(entry)) {
             match self.sessions.download_pack(manifest, entry, &folder).await {
                 Ok(_) => whole.push(entry.hash),
                 Err(error) if error.code() == ErrorCode::SessionDamaged => {}
@@ -191,6 +200,9 @@ impl Repair<'_> {
         let workspace = self.workspace(folder).await?;
         manifest.packs.retain(|entry| entry.kind != PackKind::Trees);
         workspace.add_small_packs(&manifest).await?;
+        let of_jobs = manifest.packs.iter().filter(|entry| entry.kind == PackKind::Job);
+        let of_jobs: Vec<PackEntry> = of_jobs.cloned().collect();
+        workspace.bring_packs(&manifest, &of_jobs).await?;
         if let Some(upstream) = manifest.upstream {
             workspace.require_trees(&manifest, upstream).await?;
             let into = workspace.subfolder("trees").await?;
@@ -221,7 +233,7 @@ impl Repair<'_> {
         head: CommitId,
     ) -> Result<(), JobError> {
         if manifest.has_unpushed_head() {
-            workspace.pack_for_remote(head, manifest.upstream).await?;
+            workspace.pack_for_remote(manifest, head).await?;
         }
         Ok(())
     }

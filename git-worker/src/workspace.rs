@@ -1,13 +1,18 @@
 //! A job's scratch repository: the session's small packs, and whatever else the job has to read, object by object.
 
+mod fold;
+mod sending;
+
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
+use bstr::BString;
+use mayfly_git::apply::ApplyError;
 use mayfly_git::diff::TreeChange;
 use mayfly_git::pack::PackFiles;
 use mayfly_git::pack_reader::Found;
-use mayfly_git::scratch::{HistoryWalk, Scratch, ScratchError, WalkStep};
+use mayfly_git::scratch::{HistoryWalk, MergeError, Scratch, ScratchError, WalkStep};
 use mayfly_protocol::{CommitId, ErrorCode, ObjectId, TreeId};
 use mayfly_session::{Manifest, PackEntry, PackKind, PackedObjects, SessionStore};
 use mayfly_worker::JobContext;
@@ -24,6 +29,10 @@ pub(crate) struct Workspace {
     folder: PathBuf,
     sessions: SessionStore,
     packed: PackedObjects,
+    /// Bytes of a pack that is read whole.
+    whole_bytes: u64,
+    /// The packs that were brought here, by their checksums.
+    here: Mutex<HashMap<String, PackFiles>>,
 }
 
 impl Workspace {
@@ -58,6 +67,8 @@ impl Workspace {
             folder,
             packed: PackedObjects::new(sessions.clone()),
             sessions: sessions.clone(),
+            whole_bytes: worker.config.limits.max_whole_pack_bytes,
+            here: Mutex::default(),
         })
     }
 
@@ -75,22 +86,22 @@ impl Workspace {
 
     /// Brings the session's small packs here.
     pub(crate) async fn add_small_packs(&self, manifest: &Manifest) -> Result<(), JobError> {
-        let folder = self.subfolder("session-packs").await?;
-        for pack in self.sessions.download_small_packs(manifest, &folder).await? {
-            self.add_pack(pack).await?;
-        }
-        Ok(())
+        let small = manifest
+            .listed_packs()
+            .filter(|entry| entry.is_read_whole(self.whole_bytes));
+        let small: Vec<PackEntry> = small.cloned().collect();
+        self.bring_packs(manifest, &small).await.map(drop)
     }
 
-    /// Brings one pack of the storage here.
-    pub(crate) async fn add_stored_pack(
-        &self,
-        manifest: &Manifest,
-        entry: &PackEntry,
-    ) -> Result<(), JobError> {
-        let folder = self.subfolder("stored-packs").await?;
-        let pack = self.sessions.download_pack(manifest, entry, &folder).await?;
-        self.add_pack(pack).await
+    /// Brings the session's small packs here, and the pack of its trees however large it is: for work that reads all of them.
+    pub(crate) async fn add_packs_of_trees(&self, manifest: &Manifest) -> Result<(), JobError> {
+        self.add_small_packs(manifest).await?;
+        let trees = manifest
+            .packs
+            .iter()
+            .filter(|entry| entry.kind == PackKind::Trees);
+        let trees: Vec<PackEntry> = trees.cloned().collect();
+        self.bring_packs(manifest, &trees).await.map(drop)
     }
 
     /// Does blocking work on the scratch repository.
@@ -125,7 +136,63 @@ impl Workspace {
     }
 
     pub(crate) async fn add_pack(&self, pack: PackFiles) -> Result<(), JobError> {
-        self.with(move |scratch| scratch.add_pack(&pack)).await
+        let added = pack.clone();
+        self.with(move |scratch| scratch.add_pack(&added)).await?;
+        if let Ok(hash) = pack.hash.parse() {
+            self.packed.leave_out(hash);
+        }
+        let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
+        here.insert(pack.hash.clone(), pack);
+        Ok(())
+    }
+
+    /// The files of a stored pack that was brought here.
+    fn pack_here(&self, entry: &PackEntry) -> Option<PackFiles> {
+        let here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
+        here.get(&entry.hash.to_string()).cloned()
+    }
+
+    /// Does blocking work that reads trees which may not be here: what it lacks is read by range, and it begins anew.
+    pub(crate) async fn with_trees<T, E, F>(&self, manifest: &Manifest, work: F) -> Result<T, JobError>
+    where
+        T: Send + 'static,
+        E: Lacking + Send + 'static,
+        JobError: From<E>,
+        F: Fn(&Scratch) -> Result<T, E> + Send + Sync + 'static,
+    {
+        let work = Arc::new(work);
+        loop {
+            let again = Arc::clone(&work);
+            let tried = self.with::<Result<T, E>, JobError, _>(move |scratch| Ok(again(scratch)));
+            let outcome = tried.await?;
+            match outcome {
+                Err(error) => match error.lacking() {
+                    Some(id) => self.require(manifest, vec![id], OWN).await?,
+                    None => return Err(error.into()),
+                },
+                Ok(done) => return Ok(done),
+            }
+        }
+    }
+
+    /// Brings the trees on the way to some paths of a tree here.
+    pub(crate) async fn require_paths(
+        &self,
+        manifest: &Manifest,
+        tree: TreeId,
+        paths: Vec<BString>,
+    ) -> Result<(), JobError> {
+        let paths = Arc::new(paths);
+        loop {
+            let ways = Arc::clone(&paths);
+            let missing = self
+                .with(move |scratch| scratch.missing_on_paths(&tree, &ways))
+                .await?;
+            if missing.is_empty() {
+                return Ok(());
+            }
+            self.require(manifest, missing, OWN).await?;
+        }
     }
 
     /// Brings those of the files that are not here out of the session's packs, as far as they are not too large.
@@ -207,12 +274,16 @@ impl Workspace {
         max: usize,
     ) -> Result<Vec<TreeChange>, JobError> {
         loop {
-            let found = self.with(move |scratch| Ok::<_, JobError>(scratch.changes(Some(&old), &new, max)));
-            match found.await? {
-                Err(ScratchError::Missing { id }) => self.require(manifest, vec![id], OWN).await?,
-                found => return found.map_err(JobError::from),
+            let missing = self
+                .with(move |scratch| scratch.missing_to_compare(&old, &new))
+                .await?;
+            if missing.is_empty() {
+                break;
             }
+            self.require(manifest, missing, OWN).await?;
         }
+        self.with(move |scratch| scratch.changes(Some(&old), &new, max))
+            .await
     }
 
     /// Sees that every file of a tree that has just been received is there: here, or in one of the packs. The `complete` trees are
@@ -302,29 +373,38 @@ impl Workspace {
             Some(id) => Err((blame.absent)(id)),
         }
     }
+}
 
-    /// The pack of what the remote lacks to have `commit`, given the newest ancestor that it has.
-    pub(crate) async fn pack_for_remote(
-        &self,
-        commit: CommitId,
-        upstream: Option<CommitId>,
-    ) -> Result<Bytes, JobError> {
-        let known: Vec<_> = upstream.into_iter().collect();
-        let pack = self.with(move |scratch| {
-            let ids = scratch.objects_to_send(&commit, &known)?;
-            scratch.pack_objects(&ids)
-        });
-        Ok(pack.await?.into())
-    }
+/// An error that may be only that an object is not here.
+pub(crate) trait Lacking {
+    /// The object.
+    fn lacking(&self) -> Option<ObjectId>;
+}
 
-    /// Uploads what the job made so far as a pack of its own; nothing where it made nothing.
-    pub(crate) async fn upload_new_objects(&self, manifest: &mut Manifest) -> Result<(), JobError> {
-        let folder = self.subfolder("new-pack").await?;
-        if let Some(files) = self.with(move |scratch| scratch.write_new_pack(&folder)).await? {
-            let entry = self.sessions.upload_pack(manifest, &files, PackKind::Job).await?;
-            manifest.add_pack(entry);
+impl Lacking for ScratchError {
+    fn lacking(&self) -> Option<ObjectId> {
+        match self {
+            Self::Missing { id } => Some(*id),
+            _ => None,
         }
-        Ok(())
+    }
+}
+
+impl Lacking for ApplyError {
+    fn lacking(&self) -> Option<ObjectId> {
+        match self {
+            Self::Scratch(error) => error.lacking(),
+            _ => None,
+        }
+    }
+}
+
+impl Lacking for MergeError {
+    fn lacking(&self) -> Option<ObjectId> {
+        match self {
+            Self::Scratch(error) => error.lacking(),
+            _ => None,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod jobs {
     mod commit;
     mod damage;
     mod depth;
+    mod folds;
     mod hostile;
     mod ignored;
     mod incoming;
@@ -20,6 +21,7 @@ mod jobs {
     mod naming;
     mod once;
     mod pull;
+    mod ranges;
     mod rig;
     mod storage_faults;
     mod tls;

@@ -36,6 +36,7 @@ macro_rules! over_all_jobs {
             in_a_pushed_commit_before_another_job
             in_a_pushed_commit_with_lfs
             in_a_commit_of_the_session_alone
+            in_a_commit_that_folds
             => $run
         }
     };
@@ -147,6 +148,24 @@ pub(super) fn in_a_commit_of_the_session_alone() -> Case {
     Case {
         before: |ground| vec![clone(ground), changes(ground)],
         job: |ground| commit(ground, json!({"push": false})),
+        ..Case::default()
+    }
+}
+
+/// A commit that writes the small packs before it anew.
+pub(super) fn in_a_commit_that_folds() -> Case {
+    Case {
+        before: |ground| {
+            let change = |number: u32| {
+                let files = json!([{"path": "made.txt", "content": format!("made {number}\n")}]);
+                let body = json!({"sessionId": super::ground::NAME, "files": files});
+                ("/apply-changes", body)
+            };
+            let changes_before = (0..6).map(change);
+            let all = [clone(ground)].into_iter().chain(changes_before);
+            all.chain([changes(ground)]).collect()
+        },
+        job: |ground| commit(ground, json!({})),
         ..Case::default()
     }
 }

@@ -49,7 +49,8 @@ pub(crate) async fn run(
         .await?;
 
     events.stage(Stage::Uploading, "Uploading to storage...");
-    workspace.upload_new_objects(&mut manifest).await?;
+    let upstream = manifest.upstream;
+    workspace.upload_new_objects(&mut manifest, upstream).await?;
     manifest.record(
         context.job_id.clone(),
         JobKind::ApplyChanges,
@@ -96,21 +97,27 @@ async fn apply(
     let (worktree, limits) = (manifest.worktree, worker.config.limits.apply.clone());
     match changes {
         Changes::Files(files) => {
+            let paths = files.iter().map(|file| file.path.as_str().into()).collect();
+            workspace.require_paths(manifest, worktree, paths).await?;
             workspace
-                .with(move |scratch| scratch.apply_files(&worktree, &files, &limits))
+                .with_trees(manifest, move |scratch| {
+                    scratch.apply_files(&worktree, &files, &limits)
+                })
                 .await
         }
         Changes::Patch(patch) => {
             let patch = std::sync::Arc::new(patch);
             let text = std::sync::Arc::clone(&patch);
             let old = workspace
-                .with(move |scratch| scratch.patched_blobs(&worktree, &text))
+                .with_trees(manifest, move |scratch| scratch.patched_blobs(&worktree, &text))
                 .await?;
             workspace
                 .require_files(manifest, old, worker.config.limits.max_patched_file_bytes)
                 .await?;
             workspace
-                .with(move |scratch| scratch.apply_patch(&worktree, &patch, &limits))
+                .with_trees(manifest, move |scratch| {
+                    scratch.apply_patch(&worktree, &patch, &limits)
+                })
                 .await
         }
     }

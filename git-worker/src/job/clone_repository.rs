@@ -281,14 +281,15 @@ async fn pull(
     match decide(standing) {
         Ok(Step::Stay) => manifest.branch = received.branch.clone(),
         Ok(Step::Advance) => {
-            manifest.worktree = merge(&workspace, base, manifest.worktree, tip.tree).await?;
+            manifest.worktree = merge(&workspace, &manifest, base, tip.tree).await?;
             stand_at(&mut manifest, &received.branch, &tip);
-            workspace.upload_new_objects(&mut manifest).await?;
+            workspace.upload_new_objects(&mut manifest, Some(tip.id)).await?;
         }
         Ok(Step::Move) => {
-            manifest.worktree = ignored.carry(&workspace, manifest.worktree, tip.tree).await?;
+            let worktree = (manifest.worktree, tip.tree);
+            manifest.worktree = ignored.carry(&workspace, &manifest, worktree).await?;
             stand_at(&mut manifest, &received.branch, &tip);
-            workspace.upload_new_objects(&mut manifest).await?;
+            workspace.upload_new_objects(&mut manifest, Some(tip.id)).await?;
         }
         Err(code) => return Err(refused(code, &manifest, &received.branch)),
     }
@@ -312,7 +313,7 @@ async fn compare(
         };
         return Ok((TreeId::EMPTY_TREE, standing, Ignored::none(manifest.worktree)));
     };
-    let base = workspace.require_trees(before, head).await?;
+    let base = workspace.commit_tree(before, head).await?;
     let ignored = ignored::find(workspace, manifest, (base, manifest.worktree), max_changes).await?;
     let unpushed = manifest.has_unpushed_head();
     // Only where it decides something: it may have to read history out of the storage.
@@ -329,12 +330,15 @@ async fn compare(
 
 async fn merge(
     workspace: &Workspace,
+    manifest: &Manifest,
     base: TreeId,
-    ours: TreeId,
     theirs: TreeId,
 ) -> Result<TreeId, JobError> {
+    let ours = manifest.worktree;
     workspace
-        .with(move |scratch| scratch.merge_worktree(&base, &ours, &theirs))
+        .with_trees(manifest, move |scratch| {
+            scratch.merge_worktree(&base, &ours, &theirs)
+        })
         .await
 }
 

@@ -1,13 +1,15 @@
 //! `/commit-and-push`: make a commit of the worktree, with the caller's message or a written one, and push it.
 
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::{Either, select};
 use mayfly_git::diff::{DiffSummary, TreeChange};
 use mayfly_git::push::SendPack;
 use mayfly_git::remote::Remote;
 use mayfly_git::scratch::{Scratch, Signature};
 use mayfly_protocol::request::CommitAndPush;
 use mayfly_protocol::{CommitId, ErrorCode, JobKind, Stage, TreeId};
-use mayfly_session::{Intent, Manifest, Session};
+use mayfly_session::{Intent, Manifest, Session, SessionStore};
 use mayfly_worker::JobContext;
 use serde_json::{Value, json};
 
@@ -36,16 +38,13 @@ pub(crate) async fn run(
     }
     let session = shut_out_earlier(&sessions, session, context).await?;
     let mut manifest = session.manifest.clone();
-    let workspace = Workspace::open(worker, &sessions, &manifest, context).await?;
-    events.stage(Stage::Analyzing, "Analyzing changes...");
     let from = remote(&manifest.repo_url, job.access_token.as_ref());
-    let mut content = content_of(worker, &workspace, &manifest).await?;
-    let has_changes = content.tree() != content.base;
-    let pushes = job.push && (has_changes || manifest.has_unpushed_head());
-    let connection = match pushes {
-        true => Some(publish::connect(worker, &from, context).await?),
-        false => None,
-    };
+    let task = Task::of(worker, &job, context);
+    let Opened {
+        workspace,
+        mut content,
+        connection,
+    } = open(task, &sessions, &manifest, &from).await?;
     let resumed = connection
         .as_ref()
         .and_then(|it| publish::settle(&mut manifest, it.refs(), &context.job_id));
@@ -63,13 +62,11 @@ pub(crate) async fn run(
             format!("{} files changed", summary.files_changed),
         );
         let what = (content.tree(), &summary);
-        let task = Task::of(worker, &job, context);
         Some(make_commit(task, &workspace, &mut manifest, what, resumed).await?)
     };
     let (fenced, pushed) = match (connection, manifest.head) {
         (Some(connection), Some(head)) => {
             let chosen_by = made.as_ref().map_or("caller", |made| made.chosen_by.as_str());
-            let task = Task::of(worker, &job, context);
             let swap = (session, &mut manifest);
             let (fenced, sent) = push(task, &workspace, swap, (connection, &from), (head, chosen_by)).await?;
             (fenced, Some(sent))
@@ -88,6 +85,54 @@ pub(crate) async fn run(
     worker.gate.enter()?;
     sessions.save(Some(&fenced), manifest).await?;
     Ok(data)
+}
+
+/// What a commit begins with.
+struct Opened {
+    workspace: Workspace,
+    content: Content,
+    /// Where something is to be pushed.
+    connection: Option<SendPack>,
+}
+
+/// Brings here what is compared, and asks the remote for its refs at the same time. Whether its answer is needed, and whether it may fail the
+/// job, is known when there is something to push.
+async fn open(
+    task: Task<'_>,
+    sessions: &SessionStore,
+    manifest: &Manifest,
+    from: &Remote,
+) -> Result<Opened, JobError> {
+    let Task { worker, job, context } = task;
+    let preparing = async {
+        let workspace = Workspace::open(worker, sessions, manifest, context).await?;
+        let message = "Analyzing changes...";
+        context.events.stage(Stage::Analyzing, message);
+        let content = content_of(worker, &workspace, manifest).await?;
+        Ok::<_, JobError>((workspace, content))
+    };
+    let (preparing, asking) = (preparing.boxed(), publish::connect(worker, from, context).boxed());
+    let first = match job.push {
+        true => select(preparing, asking).await,
+        false => Either::Left((preparing.await, asking)),
+    };
+    let ((workspace, content), asked) = match first {
+        Either::Left((prepared, asking)) => (prepared?, Either::Left(asking)),
+        Either::Right((asked, preparing)) => (preparing.await?, Either::Right(asked)),
+    };
+    let has_changes = content.tree() != content.base;
+    let connection = match job.push && (has_changes || manifest.has_unpushed_head()) {
+        false => None,
+        true => Some(match asked {
+            Either::Left(asking) => asking.await?,
+            Either::Right(asked) => asked?,
+        }),
+    };
+    Ok(Opened {
+        workspace,
+        content,
+        connection,
+    })
 }
 
 /// What there is to commit.
@@ -153,7 +198,7 @@ fn completed(
 async fn head_tree(workspace: &Workspace, manifest: &Manifest) -> Result<TreeId, JobError> {
     match manifest.head {
         None => Ok(TreeId::EMPTY_TREE),
-        Some(head) => workspace.require_trees(manifest, head).await,
+        Some(head) => workspace.commit_tree(manifest, head).await,
     }
 }
 
@@ -167,9 +212,7 @@ async fn summarise(
     let (base, worktree) = (content.base, content.tree());
     let limits = worker.config.limits.clone();
     let max_files = limits.diff.max_changes;
-    let changes: Vec<TreeChange> = workspace
-        .with(move |scratch| scratch.changes(Some(&base), &worktree, max_files))
-        .await?;
+    let changes: Vec<TreeChange> = workspace.changes(manifest, (base, worktree), max_files).await?;
     let old = Scratch::blobs_needed_for_diff(&changes, limits.max_diff_blobs);
     workspace
         .require_files(manifest, old, limits.diff.max_blob_bytes)
@@ -229,8 +272,12 @@ async fn make_commit(
     let commit = workspace
         .with(move |scratch| scratch.commit(&tree, &parents, &author, &committer, &text))
         .await?;
-    workspace.upload_new_objects(manifest).await?;
     manifest.head = Some(commit);
+    let upstream = match task.job.push {
+        true => manifest.head,
+        false => manifest.upstream,
+    };
+    workspace.upload_new_objects(manifest, upstream).await?;
     Ok(Made { message, chosen_by })
 }
 
@@ -326,7 +373,7 @@ async fn prepare_push(
     manifest: &Manifest,
     (head, chosen_by): (CommitId, &str),
 ) -> Result<Publication, JobError> {
-    let pack: Bytes = workspace.pack_for_remote(head, manifest.upstream).await?;
+    let pack: Bytes = workspace.pack_for_remote(manifest, head).await?;
     let expected = manifest.remote_tip(&manifest.branch);
     let manifests = (&before.manifest, manifest);
     let intent = publish::intend(context, manifests, &manifest.branch, (expected, head), chosen_by);

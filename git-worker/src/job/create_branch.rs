@@ -191,7 +191,7 @@ async fn move_to_base(
     let workspace = Workspace::open(worker, sessions, manifest, context).await?;
     let mut ignored = Ignored::none(manifest.worktree);
     if let Some(head) = manifest.head {
-        let own_tree = workspace.require_trees(manifest, head).await?;
+        let own_tree = workspace.commit_tree(manifest, head).await?;
         let max_changes = worker.config.limits.diff.max_changes;
         ignored = ignored::find(&workspace, manifest, (own_tree, manifest.worktree), max_changes).await?;
         if ignored.committable != own_tree || manifest.has_unpushed_head() {
@@ -212,9 +212,11 @@ async fn move_to_base(
     let received = receive(worker, &workspace, sessions, manifest, (from, wanted), stage).await?;
     match &received.tip {
         Tip::Other(commit) => {
-            manifest.worktree = ignored.carry(&workspace, manifest.worktree, commit.tree).await?;
+            let worktree = (manifest.worktree, commit.tree);
+            manifest.worktree = ignored.carry(&workspace, manifest, worktree).await?;
             stand_at(manifest, &received.branch, commit);
-            workspace.upload_new_objects(manifest).await?;
+            let upstream = manifest.upstream;
+            workspace.upload_new_objects(manifest, upstream).await?;
             sessions.remember(manifest, commit.tree).await;
             if manifest.lfs.is_some() {
                 let lfs = Lfs {
@@ -407,5 +409,5 @@ async fn missing_objects(
         context,
     };
     lfs.send(manifest, head, from).await?;
-    workspace.pack_for_remote(head, manifest.upstream).await
+    workspace.pack_for_remote(manifest, head).await
 }

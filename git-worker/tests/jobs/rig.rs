@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bstr::ByteSlice as _;
 use mayfly_git_worker::{GitLimits, GitWorker, GitWorkerConfig};
 use mayfly_http::{GuardedClient, HttpPolicy};
 use mayfly_naming::{LlmConfig, Namer};
@@ -194,17 +195,18 @@ impl Rig {
             .map(|entry| entry.path())
             .collect();
         assert!(left.is_empty(), "left behind: {left:?}");
-        for token in [
+        let tokens = [
             self.host.token(),
             self.host.read_token(),
             self.host.forbidden_token(),
-        ] {
+        ];
+        for token in tokens {
             assert!(!ran.raw.contains(token), "a token is in the events: {}", ran.raw);
-            assert!(
-                !holds(self.storage_folder.path(), token.as_bytes()),
-                "a token is in the storage"
-            );
         }
+        assert!(
+            !holds(self.storage_folder.path(), &tokens),
+            "a token is in the storage"
+        );
     }
 }
 
@@ -281,13 +283,14 @@ fn decode(raw: &str) -> Vec<Event> {
     events
 }
 
-/// Whether a file below the folder holds the bytes.
-fn holds(folder: &Path, bytes: &[u8]) -> bool {
+/// Whether a file below the folder holds one of the tokens.
+fn holds(folder: &Path, tokens: &[&str]) -> bool {
     std::fs::read_dir(folder).unwrap().flatten().any(|entry| {
         let path = entry.path();
         if path.is_dir() {
-            return holds(&path, bytes);
+            return holds(&path, tokens);
         }
-        std::fs::read(&path).is_ok_and(|content| content.windows(bytes.len()).any(|window| window == bytes))
+        let holds_one = |content: Vec<u8>| tokens.iter().any(|token| content.contains_str(token));
+        std::fs::read(&path).is_ok_and(holds_one)
     })
 }

@@ -162,3 +162,28 @@ async fn in_a_commit() {
     })
     .await;
 }
+
+/// Small packs until the next job folds them.
+const BEFORE_A_FOLD: [&str; 7] = ["README.md", "b.txt", "c.txt", "d.txt", "e.txt", "f.txt", "g.txt"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_commit_that_folds() {
+    each_call_fails(|rig, name| Case {
+        kind: JobKind::CommitAndPush,
+        body: rig.with_token(name, json!({"message": "Once"})),
+        prepare: &BEFORE_A_FOLD,
+        is_new: false,
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_changes_that_fold() {
+    each_call_fails(|_, name| Case {
+        kind: JobKind::ApplyChanges,
+        body: json!({"sessionId": name, "files": [{"path": "a.txt", "content": "a\n"}]}),
+        prepare: &BEFORE_A_FOLD,
+        is_new: false,
+    })
+    .await;
+}

@@ -6,6 +6,7 @@
 
 mod commit;
 mod files;
+mod fold;
 mod history;
 mod limits;
 mod packs;
@@ -23,6 +24,7 @@ pub use crate::merge::MergeError;
 pub use crate::object::ObjectKind;
 pub use crate::tree::TreeEntry;
 pub use commit::CommitInfo;
+pub use fold::{Folded, Standing};
 pub use history::{HistoryWalk, WalkStep};
 pub use limits::ScratchLimits;
 

@@ -96,6 +96,11 @@ pub(crate) fn named_pack(
     })
 }
 
+/// `…/sessions/<session>/packs/<pack>.replaced`: written when the pack is about to be listed no more, so that its removal waits from then on.
+pub(crate) fn replaced(tenant: &TenantId, session: &SessionId, name: &PackName) -> Result<Key, InvalidKey> {
+    format!("{}packs/{name}.replaced", session_folder(tenant, session)).parse()
+}
+
 /// The name of a pack's two objects, without their endings.
 pub(crate) fn pack_name(entry: &PackEntry) -> String {
     entry.name.to_string()

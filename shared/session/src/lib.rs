@@ -7,6 +7,7 @@
 //! session holds.
 
 mod delete;
+mod fold;
 pub mod gc;
 mod idempotency;
 mod incoming;
@@ -25,12 +26,14 @@ mod store;
 pub mod view;
 
 pub use delete::{DeleteError, Deleted};
+pub use fold::packs_to_fold;
 pub use idempotency::{Claimed, HexDigest, KeyArchive, KeyArchiveError, KeyRecord};
 pub use incoming::IncomingPack;
 pub use lfs::{Lfs, LfsEntry, LfsList, LfsOrigin, LfsStoreError, LfsWeek};
 pub use list::{ListError, SessionPage};
 pub use manifest::{
-    Fence, Fetched, HistoryEntry, Intent, JobResult, Manifest, PackEntry, PackKind, PackScope,
+    Fence, Fetched, HistoryEntry, Intent, JobResult, MAX_WHOLE_BYTES, Manifest, PackEntry, PackKind,
+    PackScope,
 };
 pub use open_job::{GatewayId, InvalidGatewayId, OpenJob, OpenJobError, OpenJobs, Sent, SignOfLife};
 pub use outcome::{Kept, OutcomeArchive, OutcomeError};

@@ -103,10 +103,25 @@ pub struct PackEntry {
 pub enum PackKind {
     /// As it came from the remote; may be large, and is read object by object.
     Base,
-    /// The head commit and all its trees: small, read whole by most jobs.
+    /// The head commit and all its trees: small, read whole by most jobs; read object by object where it is not small.
     Trees,
-    /// What a job made: small, read whole.
+    /// What a job made: small, read whole; read object by object where it is not small.
     Job,
+    /// What jobs made and the next one is not likely to need: read object by object.
+    Past,
+}
+
+/// A small pack: one of at most so many bytes is read whole, a larger one object by object, through its index.
+///
+/// To read the whole costs its bytes; a job that reads objects instead waits for some ranges one after the other, about as long as it takes
+/// to bring so many bytes out of an object storage.
+pub const MAX_WHOLE_BYTES: u64 = 8 * 1024 * 1024;
+
+impl PackEntry {
+    /// Whether jobs read the pack as a whole, if those of at most so many bytes are.
+    pub fn is_read_whole(&self, max_bytes: u64) -> bool {
+        matches!(self.kind, PackKind::Trees | PackKind::Job) && self.pack_bytes <= max_bytes
+    }
 }
 
 /// Whose a pack is.
@@ -254,6 +269,14 @@ impl Manifest {
     pub fn replace_trees(&mut self, entry: PackEntry) {
         self.packs.retain(|known| known.kind != PackKind::Trees);
         self.add_pack(entry);
+    }
+
+    /// Lists these packs in place of others, which hold nothing else.
+    pub fn replace_packs(&mut self, replaced: &[PackEntry], by: impl IntoIterator<Item = PackEntry>) {
+        self.packs.retain(|known| !replaced.contains(known));
+        for entry in by {
+            self.add_pack(entry);
+        }
     }
 
     /// Counts one more save, by this job; what the one before answered is forgotten, and the fence falls.

@@ -2,7 +2,7 @@
 //!
 //! Each is held against its id, so that a damaged pack or index is an error and never another object. Nothing here downloads a pack.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use mayfly_git::pack_reader::{Found, PackReadError, PackReader, RangeError, Rang
 use mayfly_protocol::ObjectId;
 use mayfly_storage::{Key, ObjectStore, StorageError};
 
-use crate::manifest::{Manifest, PackEntry};
+use crate::manifest::{Manifest, PackEntry, PackKind};
 use crate::packs::{damaged, read_error};
 use crate::store::{LoadError, SessionStore};
 
@@ -20,6 +20,8 @@ use crate::store::{LoadError, SessionStore};
 pub struct PackedObjects {
     sessions: SessionStore,
     open: Mutex<HashMap<Key, Arc<StoredPack>>>,
+    /// Packs, by their checksums, all objects of which the caller has.
+    left_out: Mutex<HashSet<ObjectId>>,
 }
 
 impl PackedObjects {
@@ -28,7 +30,23 @@ impl PackedObjects {
         Self {
             sessions,
             open: Mutex::default(),
+            left_out: Mutex::default(),
         }
+    }
+
+    /// Asks this pack for nothing any more: the caller has all of it.
+    pub fn leave_out(&self, pack: ObjectId) {
+        let mut left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        left_out.insert(pack);
+    }
+
+    /// The packs that are asked, in the order in which they are: those of trees are small beside what came with them.
+    fn asked<'a>(&self, manifest: &'a Manifest) -> Vec<&'a PackEntry> {
+        let left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let packs = manifest.packs.iter();
+        let mut asked: Vec<_> = packs.filter(|entry| !left_out.contains(&entry.hash)).collect();
+        asked.sort_by_key(|entry| entry.kind != PackKind::Trees);
+        asked
     }
 
     /// Reads objects from whichever pack of the manifest has them, those that stand near each other together. One that is larger than
@@ -43,7 +61,7 @@ impl PackedObjects {
             objects: Vec::with_capacity(ids.len()),
             absent: ids.to_vec(),
         };
-        for entry in &manifest.packs {
+        for entry in self.asked(manifest) {
             if found.absent.is_empty() {
                 break;
             }
@@ -63,15 +81,24 @@ impl PackedObjects {
         ids: Vec<ObjectId>,
     ) -> Result<Option<ObjectId>, LoadError> {
         let mut wanted = ids;
-        for entry in &manifest.packs {
+        for entry in self.asked(manifest) {
             if wanted.is_empty() {
                 break;
             }
-            let pack = self.pack(manifest, entry)?;
-            let absent = pack.absent(&wanted).await;
-            wanted = absent.map_err(|error| pack_error(manifest, entry, error))?;
+            wanted = self.absent(manifest, entry, &wanted).await?;
         }
         Ok(wanted.first().copied())
+    }
+
+    /// Those of the objects that a pack does not have. Only its index is read.
+    pub async fn absent(
+        &self,
+        manifest: &Manifest,
+        entry: &PackEntry,
+        ids: &[ObjectId],
+    ) -> Result<Vec<ObjectId>, LoadError> {
+        let absent = self.pack(manifest, entry)?.absent(ids).await;
+        absent.map_err(|error| pack_error(manifest, entry, error))
     }
 
     fn pack(&self, manifest: &Manifest, entry: &PackEntry) -> Result<Arc<StoredPack>, LoadError> {

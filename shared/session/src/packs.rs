@@ -1,8 +1,10 @@
 //! Packs of a session as files: uploaded and downloaded whole.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use mayfly_git::pack::{PackFiles, PackLimits};
 use mayfly_protocol::{ObjectId, SessionId};
 use mayfly_storage::{Precondition, StorageError};
@@ -12,6 +14,9 @@ use crate::key::{self, PackKeys};
 use crate::manifest::{Manifest, PackEntry, PackKind, PackScope};
 use crate::pack_name::PackName;
 use crate::store::{LoadError, SaveError, SessionStore};
+
+/// Packs that are downloaded at the same time.
+const DOWNLOADS_AT_ONCE: usize = 8;
 
 /// How a manifest lists a pack that lies under this name.
 pub(crate) fn entry(
@@ -28,7 +33,7 @@ pub(crate) fn entry(
         name,
         kind,
         scope: match kind {
-            PackKind::Job => PackScope::Session,
+            PackKind::Job | PackKind::Past => PackScope::Session,
             PackKind::Base | PackKind::Trees => PackScope::Repository,
         },
         objects: files.objects,
@@ -52,33 +57,35 @@ impl SessionStore {
             session: session(),
             source,
         })?;
-        for (key, file) in [(&keys.pack, &files.pack), (&keys.index, &files.index)] {
-            let put = self.storage.put(key, file.clone().into(), Precondition::None);
-            put.await.map_err(|source| SaveError::Storage {
-                session: session(),
-                source,
-            })?;
-        }
+        let put = |key, file: &std::path::PathBuf| {
+            let body = file.clone().into();
+            self.storage.put(key, body, Precondition::None)
+        };
+        let puts = futures::future::try_join(put(&keys.pack, &files.pack), put(&keys.index, &files.index));
+        puts.await.map_err(|source| SaveError::Storage {
+            session: session(),
+            source,
+        })?;
         Ok(entry)
     }
 
-    /// Downloads the session's small packs (all but [`PackKind::Base`]) into a folder, and checks them.
-    pub async fn download_small_packs(
+    /// Downloads packs into a folder, some at the same time, and checks them.
+    pub async fn download_packs(
         &self,
         manifest: &Manifest,
+        entries: impl Iterator<Item = &PackEntry>,
         into: &Path,
     ) -> Result<Vec<PackFiles>, LoadError> {
-        let intended = manifest.intent.iter().flat_map(|intent| &intent.packs);
-        let mut files = Vec::new();
-        for entry in manifest
-            .packs
-            .iter()
-            .chain(intended)
-            .filter(|entry| entry.kind != PackKind::Base)
-        {
-            files.push(self.download_pack(manifest, entry, into).await?);
-        }
-        Ok(files)
+        // Files are named by their content, so what is listed twice is downloaded once.
+        let entries: BTreeMap<ObjectId, &PackEntry> = entries.map(|entry| (entry.hash, entry)).collect();
+        let downloads: Vec<_> = entries
+            .into_values()
+            .map(|entry| self.download_pack(manifest, entry, into).boxed())
+            .collect();
+        stream::iter(downloads)
+            .buffered(DOWNLOADS_AT_ONCE)
+            .try_collect()
+            .await
     }
 
     /// Downloads one pack and its index into a folder, and checks them against their checksums and the limits of what packs may hold.
@@ -97,15 +104,13 @@ impl SessionStore {
             pack_bytes: entry.pack_bytes,
             index_bytes: entry.index_bytes,
         };
-        for (key, file, bytes) in [
-            (&keys.pack, &files.pack, entry.pack_bytes),
-            (&keys.index, &files.index, entry.index_bytes),
-        ] {
-            self.storage
-                .download(key, file, bytes)
-                .await
-                .map_err(|error| read_error(manifest, entry, error))?;
-        }
+        let pack = self.storage.download(&keys.pack, &files.pack, entry.pack_bytes);
+        let index = self
+            .storage
+            .download(&keys.index, &files.index, entry.index_bytes);
+        futures::future::try_join(pack, index)
+            .await
+            .map_err(|error| read_error(manifest, entry, error))?;
         let (checked, hash, limits) = (files.clone(), entry.hash, self.pack_limits);
         let verdict = mayfly_telemetry::task::blocking(move || {
             verify(&checked, &hash)?;

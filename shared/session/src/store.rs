@@ -1,5 +1,6 @@
 //! Loading and saving manifests, by compare-and-swap.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use mayfly_git::pack::PackLimits;
@@ -8,7 +9,8 @@ use mayfly_storage::{InvalidKey, Object, ObjectStore, Precondition, StorageError
 
 use crate::delete::DeletionMark;
 use crate::key;
-use crate::manifest::{FORMAT_VERSION, Manifest};
+use crate::manifest::{FORMAT_VERSION, Manifest, PackEntry, PackScope};
+use crate::pack_name::PackName;
 
 /// The largest manifest that is read or written, in bytes.
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
@@ -243,7 +245,10 @@ impl SessionStore {
         })?;
         let body = encode(&manifest)?;
         let precondition = match previous {
-            Some(previous) => Precondition::IfMatch(previous.version.clone()),
+            Some(previous) => {
+                self.mark_replaced(&previous.manifest, &manifest).await?;
+                Precondition::IfMatch(previous.version.clone())
+            }
             None => Precondition::IfAbsent,
         };
         match self.storage.put(&key, body.clone().into(), precondition).await {
@@ -251,6 +256,30 @@ impl SessionStore {
             Err(StorageError::PreconditionFailed { .. }) => self.recognise(manifest, &body).await,
             Err(source) => Err(SaveError::Storage { session, source }),
         }
+    }
+
+    /// Writes down, by the storage's clock, that packs of the session are about to be listed no more: who has learned of them may still read them.
+    async fn mark_replaced(&self, before: &Manifest, after: &Manifest) -> Result<(), SaveError> {
+        let session = &before.session_id;
+        let own = |entry: &&PackEntry| entry.scope == PackScope::Session;
+        let kept: HashSet<&PackName> = after.listed_packs().map(|entry| &entry.name).collect();
+        let replaced: HashSet<&PackName> = before
+            .listed_packs()
+            .filter(own)
+            .map(|entry| &entry.name)
+            .collect();
+        let marks = replaced.difference(&kept).map(|name| async {
+            let key = key::replaced(&self.tenant, session, name).map_err(|source| SaveError::Key {
+                session: session.clone(),
+                source,
+            })?;
+            let put = self.storage.put(&key, Vec::new().into(), Precondition::None);
+            put.await.map(drop).map_err(|source| SaveError::Storage {
+                session: session.clone(),
+                source,
+            })
+        });
+        futures::future::try_join_all(marks).await.map(drop)
     }
 
     /// After a lost swap: either another job won, or this very save was done and only its answer was lost.

@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use mayfly_git::pack::PackFiles;
 use mayfly_protocol::{JobId, JobKind, ObjectId, SessionId, TenantId};
-use mayfly_session::{LoadError, Manifest, PackKind, PackedObjects, SaveError, SessionStore};
+use mayfly_session::{
+    LoadError, MAX_WHOLE_BYTES, Manifest, PackEntry, PackKind, PackedObjects, SaveError, SessionStore,
+};
 use mayfly_storage::{
     Body, Fault, FaultyStore, MemoryStore, ObjectStore, Operation, Precondition, Rule, When,
 };
@@ -146,6 +148,11 @@ fn packed(repo: &TestRepo) -> (PackFiles, Vec<ObjectId>) {
     (pack_files(repo).remove(0), ids)
 }
 
+fn small(manifest: &Manifest) -> impl Iterator<Item = &PackEntry> {
+    let packs = manifest.packs.iter();
+    packs.filter(|entry| entry.is_read_whole(MAX_WHOLE_BYTES))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn packs_come_back_whole_and_object_by_object() {
     let repo = TestRepo::sample();
@@ -166,7 +173,7 @@ async fn packs_come_back_whole_and_object_by_object() {
         assert_ne!(second.name, entry.name, "what is stored twice has two names");
         let folder = tempfile::tempdir().unwrap();
         let back = sessions
-            .download_small_packs(&manifest, folder.path())
+            .download_packs(&manifest, small(&manifest), folder.path())
             .await
             .unwrap();
         assert_eq!(
@@ -183,7 +190,7 @@ async fn packs_come_back_whole_and_object_by_object() {
         manifest.packs = vec![base];
         assert!(
             sessions
-                .download_small_packs(&manifest, folder.path())
+                .download_packs(&manifest, small(&manifest), folder.path())
                 .await
                 .unwrap()
                 .is_empty()
@@ -243,7 +250,9 @@ async fn a_damaged_or_missing_pack_is_announced() {
     ] {
         overwrite(&storage, &name, bad).await;
         let folder = tempfile::tempdir().unwrap();
-        let outcome = sessions.download_small_packs(&manifest, folder.path()).await;
+        let outcome = sessions
+            .download_packs(&manifest, small(&manifest), folder.path())
+            .await;
         assert!(
             matches!(outcome, Err(LoadError::Damaged { .. })),
             "{name}: {outcome:?}"
@@ -252,7 +261,9 @@ async fn a_damaged_or_missing_pack_is_announced() {
     }
     storage.delete(&key("pack").parse().unwrap()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let outcome = sessions.download_small_packs(&manifest, folder.path()).await;
+    let outcome = sessions
+        .download_packs(&manifest, small(&manifest), folder.path())
+        .await;
     assert!(matches!(outcome, Err(LoadError::Damaged { .. })), "{outcome:?}");
 }
 

@@ -91,17 +91,39 @@ impl Scratch {
     /// lacking, though it is not here.
     pub fn objects_to_send(&self, new: &CommitId, known: &[CommitId]) -> Result<Vec<ObjectId>, ScratchError> {
         let (commits, boundary) = self.commits_to_send(new, known)?;
-        let mut sending = Sending {
-            scratch: self,
-            boundary,
-            at_boundary: OnceCell::new(),
-            seen: HashSet::new(),
-            objects: Vec::new(),
-        };
+        let mut sending = Sending::new(self, boundary, None);
         for commit in commits {
             sending.add_commit(&commit)?;
         }
         Ok(sending.objects)
+    }
+
+    /// What is not here and [`Self::objects_to_send`] would look at, as far as that can be told from what is here. Not all of it need exist: what a
+    /// commit is compared with may be left out by a shallow fetch.
+    pub fn missing_to_send(&self, new: &CommitId, known: &[CommitId]) -> Result<Vec<ObjectId>, ScratchError> {
+        let mut missing: Vec<ObjectId> = known.iter().filter(|id| !self.has(id)).copied().collect();
+        let (mut seen, mut open) = (HashSet::from([*new]), vec![*new]);
+        while let Some(id) = open.pop() {
+            if known.contains(&id) {
+                continue;
+            }
+            if !self.has(&id) {
+                missing.push(id);
+                continue;
+            }
+            let parents = self.commit_info(&id)?.parents;
+            open.extend(parents.into_iter().filter(|parent| seen.insert(*parent)));
+            self.check_commit_count(seen.len())?;
+        }
+        if !missing.is_empty() {
+            return Ok(missing);
+        }
+        let (commits, boundary) = self.commits_to_send(new, known)?;
+        let mut sending = Sending::new(self, boundary, Some(Vec::new()));
+        for commit in commits {
+            sending.add_commit(&commit)?;
+        }
+        Ok(sending.missing.unwrap_or_default())
     }
 
     /// Commits to send, newest first, and the trees of the commits that they stand on, as far as those are here.
@@ -143,7 +165,7 @@ impl Scratch {
         }
     }
 
-    fn is_readable_tree(&self, id: &TreeId) -> bool {
+    pub(super) fn is_readable_tree(&self, id: &TreeId) -> bool {
         *id == TreeId::EMPTY_TREE || self.has(id)
     }
 }
@@ -156,9 +178,22 @@ struct Sending<'a> {
     at_boundary: OnceCell<HashSet<ObjectId>>,
     seen: HashSet<ObjectId>,
     objects: Vec<ObjectId>,
+    /// What is not here, where it is to be told instead of refused.
+    missing: Option<Vec<ObjectId>>,
 }
 
-impl Sending<'_> {
+impl<'a> Sending<'a> {
+    fn new(scratch: &'a Scratch, boundary: Vec<TreeId>, missing: Option<Vec<ObjectId>>) -> Self {
+        Self {
+            scratch,
+            boundary,
+            at_boundary: OnceCell::new(),
+            seen: HashSet::new(),
+            objects: Vec::new(),
+            missing,
+        }
+    }
+
     fn add_commit(&mut self, commit: &CommitId) -> Result<(), ScratchError> {
         let info = self.scratch.commit_info(commit)?;
         self.objects.push(*commit);
@@ -175,7 +210,10 @@ impl Sending<'_> {
             beside,
         )];
         while let Some((entry, beside)) = open.pop() {
-            if beside.contains(&entry.id) || !self.seen.insert(entry.id) || self.is_known_elsewhere(&entry)? {
+            if beside.contains(&entry.id) || !self.seen.insert(entry.id) {
+                continue;
+            }
+            if self.is_passed_over(&entry, &beside)? {
                 continue;
             }
             self.objects.push(entry.id);
@@ -211,6 +249,29 @@ impl Sending<'_> {
             }
             Ok(())
         })
+    }
+
+    /// Whether an entry is not to be looked at: the remote has it, or something has to come here before, which is noted.
+    fn is_passed_over(&mut self, entry: &TreeEntry, beside: &[TreeId]) -> Result<bool, ScratchError> {
+        let scratch = self.scratch;
+        let mut absent = beside
+            .iter()
+            .filter(|tree| !scratch.is_readable_tree(tree))
+            .peekable();
+        if let Some(missing) = &mut self.missing
+            && entry.is_folder()
+            && absent.peek().is_some()
+        {
+            missing.extend(absent);
+            return Ok(true);
+        }
+        match (self.is_known_elsewhere(entry), &mut self.missing) {
+            (Err(ScratchError::Missing { id }), Some(missing)) => {
+                missing.push(id);
+                Ok(true)
+            }
+            (known, _) => known,
+        }
     }
 
     /// Whether an object that is not here is in a tree that the remote has.

@@ -1,11 +1,11 @@
 //! Packs of a scratch repository: those that are added, and those that are written from it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use git2::PackBuilder;
 use mayfly_protocol::{CommitId, ObjectId, TreeId};
 
@@ -159,6 +159,66 @@ impl Scratch {
         Ok(absent)
     }
 
+    /// Trees that are not here and that a comparison of two trees has to look into, as far as those that are here tell.
+    pub fn missing_to_compare(&self, old: &TreeId, new: &TreeId) -> Result<Vec<TreeId>, ScratchError> {
+        let (mut missing, mut looked) = (Vec::new(), 0);
+        let mut open = vec![(Some(*old), Some(*new))];
+        while let Some((old, new)) = open.pop() {
+            looked += 1;
+            self.check_object_count(looked)?;
+            if old == new {
+                continue;
+            }
+            let absent = [old, new]
+                .into_iter()
+                .flatten()
+                .filter(|id| !self.is_readable_tree(id));
+            let before = missing.len();
+            missing.extend(absent);
+            if missing.len() > before {
+                continue;
+            }
+            let mut folders = BTreeMap::<BString, (Option<TreeId>, Option<TreeId>)>::new();
+            for (tree, is_new) in [(old, false), (new, true)] {
+                let Some(tree) = tree.filter(|id| *id != TreeId::EMPTY_TREE) else {
+                    continue;
+                };
+                self.each_entry(&tree, |entry| {
+                    if entry.is_folder() {
+                        let sides = folders.entry(entry.name.to_owned()).or_default();
+                        *(if is_new { &mut sides.1 } else { &mut sides.0 }) = Some(entry.id);
+                    }
+                    Ok(())
+                })?;
+            }
+            open.extend(folders.into_values());
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        Ok(missing)
+    }
+
+    /// Trees that are not here and that stand on the way to these paths of a tree, the next of each way.
+    pub fn missing_on_paths(&self, tree: &TreeId, paths: &[BString]) -> Result<Vec<TreeId>, ScratchError> {
+        let mut missing = HashSet::new();
+        for path in paths {
+            let mut at = *tree;
+            let mut names = path.split_str("/").peekable();
+            while let Some(name) = names.next() {
+                if !self.is_readable_tree(&at) {
+                    missing.insert(at);
+                    break;
+                }
+                let below = self.entry(&at, name)?.filter(TreeEntry::is_folder);
+                match below.filter(|_| names.peek().is_some()) {
+                    Some(folder) => at = folder.id,
+                    None => break,
+                }
+            }
+        }
+        Ok(missing.into_iter().collect())
+    }
+
     /// Calls `visit` for each tree below `tree`, itself included, once, with a path at which it stands.
     fn walk_trees(
         &self,
@@ -198,13 +258,17 @@ impl Scratch {
         }
     }
 
-    fn builder(&self) -> Result<PackBuilder<'_>, ScratchError> {
+    pub(super) fn builder(&self) -> Result<PackBuilder<'_>, ScratchError> {
         self.repository.packbuilder().map_err(git_error("begin a pack"))
     }
 }
 
 /// The path sorts objects of one name together, so that they become deltas of each other; a path that C cannot hold is left out.
-fn insert(builder: &mut PackBuilder<'_>, id: &ObjectId, path: Option<&[u8]>) -> Result<(), ScratchError> {
+pub(super) fn insert(
+    builder: &mut PackBuilder<'_>,
+    id: &ObjectId,
+    path: Option<&[u8]>,
+) -> Result<(), ScratchError> {
     let name = path
         .and_then(|path| std::str::from_utf8(path).ok())
         .filter(|path| !path.contains('\0'));
@@ -213,7 +277,7 @@ fn insert(builder: &mut PackBuilder<'_>, id: &ObjectId, path: Option<&[u8]>) -> 
         .map_err(|error| super::read_error(*id, &error))
 }
 
-fn write_files(mut builder: PackBuilder<'_>, into: &Path) -> Result<PackFiles, ScratchError> {
+pub(super) fn write_files(mut builder: PackBuilder<'_>, into: &Path) -> Result<PackFiles, ScratchError> {
     builder
         .write(into, PACK_FILE_MODE)
         .map_err(git_error("write a pack"))?;

@@ -9,6 +9,8 @@ mod diffs;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod folding;
+#[cfg(test)]
 mod history;
 #[cfg(test)]
 mod hostile_trees;

@@ -6,7 +6,7 @@
 //! - a job saves by swapping the manifest that it loaded, so what it saw in a manifest that has been replaced since it cannot list again;
 //! - what lies in a week of Git LFS is named by jobs that began in that week, and by those to which their manifest names it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -144,7 +144,12 @@ pub(super) enum SessionStep {
 
 /// Decides on a session.
 pub(super) fn session(facts: &SessionFacts, policy: &GcPolicy, now: OffsetDateTime) -> Vec<SessionStep> {
-    let old = |object: &&Found| object.age(now) >= policy.grace;
+    let youngest = youngest_by_pack(&facts.objects, now);
+    // A pack is as old as the youngest of its objects: a mark beside it tells when it was replaced.
+    let old = |object: &&Found| {
+        let of_pack = object.pack_name().and_then(|name| youngest.get(name));
+        *of_pack.unwrap_or(&object.age(now)) >= policy.grace
+    };
     let known = |object: &&Found| object.is_below("packs") || object.is_below("pins");
     let candidates = facts.objects.iter().filter(known).filter(old);
     match &facts.standing {
@@ -181,6 +186,18 @@ pub(super) fn session(facts: &SessionFacts, policy: &GcPolicy, now: OffsetDateTi
                 .collect()
         }
     }
+}
+
+fn youngest_by_pack(objects: &[Found], now: OffsetDateTime) -> BTreeMap<&str, Duration> {
+    let mut youngest = BTreeMap::new();
+    for object in objects {
+        if let Some(name) = object.pack_name() {
+            let age = object.age(now);
+            let least = youngest.entry(name).or_insert(age);
+            *least = age.min(*least);
+        }
+    }
+    youngest
 }
 
 /// The packs of one repository, as they were found, and who lists them.

@@ -103,10 +103,12 @@ fn names(manifest: &Manifest, scope: PackScope) -> BTreeSet<String> {
         .collect()
 }
 
-/// Looks at a session: first at its objects, then at its manifest.
+/// Looks at a session: first at its manifest, then at its objects. A pack that the manifest had ceased to list is then seen with the mark of that;
+/// what a job has stored since is as young as can be.
 pub(super) async fn session(store: &SessionStore, id: &SessionId) -> Result<SurveyedSession, GcError> {
     let folder = key::session_folder(&store.tenant, id);
     let manifest_key = key::manifest(&store.tenant, id)?;
+    let content = content(store, id).await;
     let mut objects: Vec<Found> = store
         .storage
         .list(&folder)
@@ -116,18 +118,6 @@ pub(super) async fn session(store: &SessionStore, id: &SessionId) -> Result<Surv
         .collect();
     let manifest = objects.iter().position(|object| object.key == manifest_key);
     let manifest = manifest.map(|at| objects.swap_remove(at));
-    let content = match store.read(id).await {
-        Ok(None) => Content::Nothing,
-        Ok(Some(object)) => match DeletionMark::parse(&object.bytes) {
-            Some(mark) => Content::Marked(mark, object.version),
-            None => match crate::store::parse(id, &object.bytes) {
-                Ok(manifest) => Content::Live(Box::new(Session::from_parts(manifest, object.version))),
-                Err(reason) => Content::Unreadable(reason),
-            },
-        },
-        Err(LoadError::Storage { source, .. }) => Content::Unreadable(source.to_string()),
-        Err(error) => Content::Unreadable(error.to_string()),
-    };
     let written = manifest.as_ref().map(|found| found.modified);
     let bytes = objects.iter().chain(&manifest).map(|object| object.bytes).sum();
     let (standing, usage) = judge(store, &content, written)?;
@@ -139,12 +129,27 @@ pub(super) async fn session(store: &SessionStore, id: &SessionId) -> Result<Surv
     })
 }
 
+async fn content(store: &SessionStore, id: &SessionId) -> Content {
+    match store.read(id).await {
+        Ok(None) => Content::Nothing,
+        Ok(Some(object)) => match DeletionMark::parse(&object.bytes) {
+            Some(mark) => Content::Marked(mark, object.version),
+            None => match crate::store::parse(id, &object.bytes) {
+                Ok(manifest) => Content::Live(Box::new(Session::from_parts(manifest, object.version))),
+                Err(reason) => Content::Unreadable(reason),
+            },
+        },
+        Err(LoadError::Storage { source, .. }) => Content::Unreadable(source.to_string()),
+        Err(error) => Content::Unreadable(error.to_string()),
+    }
+}
+
 fn judge(
     store: &SessionStore,
     content: &Content,
     written: Option<OffsetDateTime>,
 ) -> Result<(Standing, Option<Usage>), GcError> {
-    // A manifest that appeared since the listing is as young as can be.
+    // What went or came between the two looks is as young as can be.
     let since = written.unwrap_or(datetime!(9999-12-31 23:59:59 UTC));
     Ok(match content {
         Content::Nothing => (Standing::Absent, None),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::objects::Objects;
 use super::{SessionView, ViewError};
-use crate::manifest::PackKind;
+use crate::manifest::{MAX_WHOLE_BYTES, PackKind};
 
 /// The worktree against the head, file by file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -104,7 +104,8 @@ impl SessionView {
     async fn sides(&self) -> Result<(Objects<'_>, TreeId), ViewError> {
         let small = || {
             let packs = self.manifest.packs.iter();
-            packs.filter(|entry| entry.kind != PackKind::Base)
+            // All trees of the head are compared, so their pack is read whole however large it is.
+            packs.filter(|entry| entry.kind == PackKind::Trees || entry.is_read_whole(MAX_WHOLE_BYTES))
         };
         self.check_packs(small(), self.limits.max_diff_pack_bytes)?;
         let objects = Objects::open(self).await?;

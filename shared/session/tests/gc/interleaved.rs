@@ -118,7 +118,7 @@ async fn fetch(
     Some(())
 }
 
-/// What a job makes: a pack of the session; packs that were replaced are listed no more.
+/// What a job makes: a pack of the session; a job that folds lists two in place of all that were there.
 async fn change(
     sessions: &SessionStore,
     manifest: &mut Manifest,
@@ -128,7 +128,11 @@ async fn change(
     let own = pack_files(folder, &format!("job {content}"));
     let own = sessions.upload_pack(manifest, &own, PackKind::Job).await.ok()?;
     if content.is_multiple_of(5) {
-        manifest.packs.retain(|pack| pack.kind != PackKind::Job);
+        let past = pack_files(folder, &format!("past {content} {}", manifest.generation.0));
+        let past = sessions.upload_pack(manifest, &past, PackKind::Past).await.ok()?;
+        let is_own = |pack: &&PackEntry| pack.scope == PackScope::Session;
+        let folded: Vec<_> = manifest.packs.iter().filter(is_own).cloned().collect();
+        manifest.replace_packs(&folded, [past]);
     }
     manifest.add_pack(own);
     Some(())
@@ -177,6 +181,30 @@ async fn lfs(
     };
     let added = sessions.add_lfs_entries(manifest, vec![entry], (origin, week));
     added.await.ok()
+}
+
+/// Somebody who looks at a session, or a job that does not save: reads all its packs, one after the other, and gives one that is gone.
+async fn read(storage: Arc<dyn ObjectStore>, id: SessionId) -> Option<(Manifest, String)> {
+    let sessions = SessionStore::new(storage, TenantId::default());
+    let manifest = sessions.load(&id).await.ok()??.manifest;
+    let folder = tempfile::tempdir().unwrap();
+    for entry in &manifest.packs {
+        // What is there is no real pack, so only that it is there counts.
+        let read = sessions.download_pack(&manifest, entry, folder.path()).await;
+        let error = read.err().map(|error| error.to_string()).unwrap_or_default();
+        if error.contains("there is no such object") {
+            return Some((manifest, error));
+        }
+    }
+    None
+}
+
+/// What a reader did not find is of a session that is gone, or being deleted.
+async fn assert_gone(sessions: &SessionStore, (manifest, error): (Manifest, String), seed: u64) {
+    if let Ok(Some(now)) = sessions.load(&manifest.session_id).await {
+        let is_another = now.manifest.created_at != manifest.created_at;
+        assert!(is_another, "seed {seed}: a reader lost what it read: {error}");
+    }
 }
 
 async fn collect(storage: Arc<dyn ObjectStore>) {
@@ -252,6 +280,7 @@ async fn run(seed: u64) -> usize {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let open = SessionStore::new(world.open(), TenantId::default());
     let (mut jobs, mut collections): (Vec<Actor<()>>, Vec<Actor<()>>) = (Vec::new(), Vec::new());
+    let mut readers: Vec<Actor<Option<(Manifest, String)>>> = Vec::new();
     for step in 0..STEPS {
         world.advance(Duration::from_secs(match chance.below(100) {
             0..2 => 3600,
@@ -263,6 +292,7 @@ async fn run(seed: u64) -> usize {
         }
         let too_old = |actor: &Actor<()>| world.now() >= actor.began + LONGEST_JOB;
         jobs.retain(|actor| !too_old(actor));
+        readers.retain(|actor| world.now() < actor.began + LONGEST_JOB);
         if jobs.len() < 4 && chance.below(4) == 0 {
             let id: SessionId = format!("s{}", chance.below(12)).parse().unwrap();
             let (content, folder) = (chance.below(6), Arc::clone(&folder));
@@ -270,6 +300,19 @@ async fn run(seed: u64) -> usize {
             jobs.push(Actor::new(&world, |storage| {
                 job(storage, id, (content, now), folder)
             }));
+        }
+        if readers.len() < 3 && chance.below(6) == 0 {
+            let id: SessionId = format!("s{}", chance.below(12)).parse().unwrap();
+            readers.push(Actor::new(&world, |storage| read(storage, id)));
+        }
+        if !readers.is_empty() {
+            let at = chance.below(readers.len() as u64) as usize;
+            if let Some(read) = readers[at].step().await {
+                readers.swap_remove(at);
+                if let Some(lost) = read {
+                    assert_gone(&open, lost, seed).await;
+                }
+            }
         }
         if collections.len() < 5 && chance.below(5) == 0 {
             collections.push(Actor::new(&world, collect));
@@ -301,7 +344,7 @@ async fn run(seed: u64) -> usize {
             contents_of_older_weeks += assert_contents(&world, &open, seed).await;
         }
     }
-    drop((jobs, collections));
+    drop((jobs, collections, readers));
     assert_whole(&world, &open, seed).await;
     world.advance(Duration::from_secs(7 * 24 * 3600));
     for _ in 0..8 {

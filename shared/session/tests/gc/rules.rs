@@ -7,7 +7,9 @@ use mayfly_protocol::lfs::LfsId;
 use mayfly_protocol::{JobId, JobKind, JobOutcome, ObjectId, SessionId, TenantId};
 use mayfly_session::gc::{Gc, GcLine, GcPolicy, GcSubject};
 use mayfly_session::{Claimed, HexDigest, KeyArchive, KeyRecord};
-use mayfly_session::{LfsEntry, LfsOrigin, LfsWeek, Manifest, OutcomeArchive, PackKind, SessionStore};
+use mayfly_session::{
+    LfsEntry, LfsOrigin, LfsWeek, Manifest, OutcomeArchive, PackEntry, PackKind, SessionStore,
+};
 use mayfly_storage::{Fault, FaultyStore, ObjectStore, Precondition, Rule, When};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -254,6 +256,27 @@ async fn a_list_of_lfs_contents_that_cannot_be_read_holds_what_it_may_name() {
         (scene.count("/contents/").await, scene.count("/lists/").await),
         (4, 4)
     );
+}
+
+#[tokio::test]
+async fn what_a_job_replaced_stays_for_the_grace_after_that_however_old_it_is() {
+    let scene = Scene::new();
+    let id = scene.session("s").await;
+    scene.world.advance(6 * DAY);
+    let session = scene.sessions.load(&id).await.unwrap().unwrap();
+    let mut manifest = session.manifest.clone();
+    let is_own = |pack: &&PackEntry| pack.kind == PackKind::Job;
+    let replaced: Vec<_> = manifest.packs.iter().filter(is_own).cloned().collect();
+    manifest.replace_packs(&replaced, []);
+    scene.upload(&mut manifest, PackKind::Past, true).await;
+    scene.sessions.save(Some(&session), manifest).await.unwrap();
+    scene.world.advance(6 * HOUR - Duration::from_secs(1));
+    assert_eq!(scene.collect().await, vec![]);
+    assert_eq!(scene.count("/sessions/s/packs/").await, 5, "and a mark");
+    scene.world.advance(Duration::from_secs(1));
+    let lines = scene.collect().await;
+    assert_eq!(subjects(&lines), [GcSubject::SessionObject; 3], "{lines:?}");
+    assert_eq!(scene.count("/sessions/s/packs/").await, 2);
 }
 
 #[tokio::test]

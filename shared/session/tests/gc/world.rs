@@ -253,7 +253,7 @@ pub(crate) fn pack_files(folder: &TempDir, content: &str) -> PackFiles {
         let seal: [u8; 20] = Sha1::digest(&body).into();
         ([&body[..], &seal].concat(), seal)
     };
-    let (pack, hash) = sealed(&[content.as_bytes()]);
+    let (pack, hash) = sealed(&[b"what a pack has in it: ", content.as_bytes()]);
     let (index, _) = sealed(&[b"index of ", content.as_bytes(), &hash]);
     let hash = ObjectId::from_bytes(hash).to_string();
     let file = |extension: &str, content: &[u8]| {
