@@ -16,6 +16,8 @@ readonly PYTHON_CLIENTS=('httpx==0.28.1' 'httpx-sse==0.4.3')
 readonly LFS_SERVER=('giftless==0.6.2' 'flask==3.1.3' 'flask-classful==0.16.0' 'flask-marshmallow==1.4.0' 'marshmallow==3.26.2'
     'marshmallow-enum==1.5.1' 'webargs==8.7.1' 'pyjwt==2.15.1' 'python-dateutil==2.9.0.post0' 'python-dotenv==1.2.4' 'pyyaml==6.0.3'
     'figcan==0.0.4' 'cachetools==8.0.1' 'requests==2.34.2' 'typing-extensions==4.16.0' 'importlib-metadata==10.2.0' 'setuptools==65.5.0')
+# protobuf and opentelemetry-proto stand for a collector of traces.
+readonly OPENAPI_TOOLS=('openapi-spec-validator==0.9.0' 'opentelemetry-proto==1.45.2')
 readonly NODE_CLIENTS=('eventsource@4.1.1')
 readonly NODE_SERVERS=('@copilotkit/aimock@1.43.0')
 readonly NODE_PROGRAM='node@22'
@@ -144,7 +146,43 @@ install_archivers() {
     command -v zstd >/dev/null || apt_install 'zstd' zstd
 }
 
+# Only promtool: the package itself would start a server.
+install_promtool() {
+    local folder="$tools/prometheus" packed
+    if [[ -x "$folder/promtool" ]]; then
+        say "promtool: already there ($folder)"
+        return
+    fi
+    command -v apt-get >/dev/null || die "promtool is missing: put the one of Prometheus 2.42 or later into $folder"
+    packed="$(mktemp -d)"
+    if ! (cd "$packed" && apt-get download -qq prometheus >/dev/null 2>&1); then
+        apt-get update -qq
+        (cd "$packed" && apt-get download -qq prometheus >/dev/null)
+    fi
+    dpkg-deb --fsys-tarfile "$packed"/prometheus_*.deb | tar -x -C "$packed" ./usr/bin/promtool
+    mkdir -p "$folder"
+    mv "$packed/usr/bin/promtool" "$folder/promtool"
+    rm -rf "$packed"
+    say "promtool: installed ($folder)"
+}
+
+# A reader of OpenAPI documents that nobody here wrote, in a venv of its own.
+install_openapi_tools() {
+    local venv="$tools/openapi" wanted="${OPENAPI_TOOLS[*]}"
+    if up_to_date "$venv" "$wanted"; then
+        say "openapi: already there ($venv)"
+        return
+    fi
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "${OPENAPI_TOOLS[@]}"
+    printf '%s' "$wanted" >"$venv/.installed"
+    say "openapi: installed $wanted ($venv)"
+}
+
 install_python_tools
+install_promtool
+install_openapi_tools
 install_lfs_tools
 install_ministack
 install_node_tools

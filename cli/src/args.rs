@@ -17,6 +17,7 @@ use mayfly_storage::probe::ProbeError;
 use mayfly_storage::{ObjectStore, Race, SharedOpenError, StorageOptions, StorageUrl};
 
 use crate::gc::CollectArgs;
+use crate::webhook::WebhookArgs;
 
 /// How the log looks.
 #[derive(Debug, Clone, Args)]
@@ -342,6 +343,8 @@ pub(crate) struct GatewayArgs {
     pub(crate) queue: QueueArgs,
     #[command(flatten)]
     pub(crate) collect: CollectArgs,
+    #[command(flatten)]
+    pub(crate) webhooks: WebhookArgs,
 }
 
 /// How long jobs may wait, and how many.
@@ -379,6 +382,10 @@ pub(crate) fn extra_ca(file: Option<&PathBuf>) -> anyhow::Result<Option<Vec<u8>>
 }
 
 impl GitArgs {
+    pub(crate) fn extra_ca_file(&self) -> Option<&PathBuf> {
+        self.extra_ca_file.as_ref()
+    }
+
     /// The guard for git hosts.
     pub(crate) fn git_client(&self) -> anyhow::Result<GuardedClient> {
         let policy = HttpPolicy {

@@ -12,6 +12,7 @@ mod keys;
 mod secret;
 mod signal;
 mod up;
+mod webhook;
 mod worker;
 
 use std::process::ExitCode;

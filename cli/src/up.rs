@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::args::{GatewayArgs, GitArgs, QueueArgs, StorageArgs, extra_ca};
 use crate::gc::CollectArgs;
+use crate::webhook::WebhookArgs;
 use crate::{secret, signal};
 
 /// Variables for the processes that are started.
@@ -63,6 +64,8 @@ pub(crate) struct UpArgs {
     queue: QueueArgs,
     #[command(flatten)]
     collect: CollectArgs,
+    #[command(flatten)]
+    webhooks: WebhookArgs,
 }
 
 impl UpArgs {
@@ -134,6 +137,7 @@ impl Fleet {
             keys: args.api_keys_file.clone().map(KeysConfig::new),
             storage: Some(Arc::clone(&opened)),
             collect: args.collect.config(&opened)?,
+            webhooks: args.webhooks.config(args.git.extra_ca_file())?,
             sessions: Some(SessionsConfig::new(opened, args.tmp_dir.clone())),
             ..gateway_config(&args.queue)
         };
@@ -301,6 +305,7 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
         storage,
         sessions,
         collect: collect.transpose()?.flatten(),
+        webhooks: args.webhooks.config(args.extra_ca_file.as_ref())?,
         ..gateway_config(&args.queue)
     };
     let listener = TcpListener::bind((args.host, args.port)).await.with_context(|| {

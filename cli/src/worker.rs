@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use mayfly_git_worker::{GitLimits, GitWorker, GitWorkerConfig, Identity};
 use mayfly_naming::{LlmConfig, Namer, Provider};
 use mayfly_protocol::SecretString;
-use mayfly_storage::{Metered, ObjectStore, Race};
+use mayfly_storage::{ObjectStore, Race};
 use mayfly_worker::WorkerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -21,11 +21,11 @@ use crate::{secret, signal};
 pub(crate) async fn git_worker(args: GitWorkerArgs) -> anyhow::Result<()> {
     let start = Start::new(&args.worker, args.port).await?;
     let storage = args.storage.open(&args.storage_url, Race::UnlessNoted).await?;
-    let metered = Arc::new(Metered::new(storage));
-    let storage: Arc<dyn ObjectStore> = metered.clone();
     let runner = make_git_worker(&args.git, storage)?;
+    let worker = runner.clone();
     start.announce(&args.worker)?;
     mayfly_worker::run(start.config, start.listener, runner, start.shutdown).await?;
+    let metered = worker.storage();
     let (read, written) = (metered.read_bytes(), metered.written_bytes());
     tracing::info!(
         storage.read_bytes = read,

@@ -12,6 +12,7 @@ mod fleet {
     mod interrupted;
     mod keys;
     mod left;
+    mod operators;
     mod outcomes;
     mod restart;
     mod rig;

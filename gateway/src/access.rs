@@ -19,6 +19,7 @@ use http::{HeaderMap, Uri};
 use mayfly_protocol::{ErrorCode, Refusal};
 use mayfly_server::WatchedFile;
 use mayfly_server::bearer;
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
@@ -90,7 +91,7 @@ struct KeysState {
 }
 
 /// What operators see of the keys.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct KeysReport {
     known: usize,
     /// Why the file cannot be taken as it is now; the keys of before are in force.

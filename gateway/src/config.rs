@@ -15,6 +15,7 @@ use crate::fleet::address::WorkerSource;
 use crate::fleet::{PerKind, WorkerKind};
 use crate::retry::Pauses;
 use crate::sessions::SessionsConfig;
+use crate::webhook::WebhookConfig;
 
 /// The settings of a gateway.
 #[derive(Debug, Clone)]
@@ -105,6 +106,10 @@ pub struct GatewayConfig {
     pub finished_bytes_kept: usize,
     /// Readers of one job's stream at the same time.
     pub streams_per_job: usize,
+    /// How receivers of webhooks are told; without it, no job may have a `callbackUrl`.
+    pub webhooks: Option<WebhookConfig>,
+    /// Tenants that have labels of their own in the metrics; the others are counted as `other`.
+    pub metrics_tenants: usize,
 
     /// How often the names of `dns://` sources are looked up.
     pub dns_refresh: Duration,
@@ -173,6 +178,8 @@ impl Default for GatewayConfig {
             finished_jobs_kept: 1000,
             finished_bytes_kept: 128 * 1024 * 1024,
             streams_per_job: 32,
+            webhooks: None,
+            metrics_tenants: 50,
             dns_refresh: Duration::from_secs(1),
             dns_timeout: Duration::from_secs(2),
             header_timeout: Duration::from_secs(10),

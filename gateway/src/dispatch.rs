@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mayfly_protocol::JobId;
-use mayfly_queue::{Lane, Position, Queue, QueueFull, QueueSettings, Terms, Ticket};
+use mayfly_queue::{Lane, Position, Queue, QueueFull, QueueSettings, TenantWaiting, Terms, Ticket};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -145,6 +145,13 @@ impl Dispatcher {
 
     pub(crate) fn waiting(&self, kind: WorkerKind) -> usize {
         self.state().queue.waiting(kind)
+    }
+
+    /// What each tenant has waiting.
+    pub(crate) fn waiting_by_tenant(&self, kind: WorkerKind) -> Vec<TenantWaiting> {
+        let state = self.state();
+        let now = state.since_start(Instant::now());
+        state.queue.waiting_by_tenant(kind, now)
     }
 
     /// Whether a job of the session runs or waits.

@@ -5,7 +5,7 @@
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
-use mayfly_protocol::{ErrorCode, Job, JobKind, Refusal, SessionId, TenantId};
+use mayfly_protocol::{CallbackUrl, ErrorCode, Job, JobKind, Refusal, SessionId, TenantId};
 use mayfly_server::request::{BodyLimits, check_json, read_body};
 
 use crate::config::GatewayConfig;
@@ -33,6 +33,8 @@ pub(crate) struct Intake {
     pub(crate) respond_async: bool,
     /// There where the client sent an idempotency key.
     pub(crate) keyed: Option<Keyed>,
+    /// Whom to tell of the end.
+    pub(crate) callback_url: Option<CallbackUrl>,
 }
 
 /// Reads and checks a request for a job of this kind.
@@ -51,9 +53,11 @@ pub(crate) async fn read(
     let key = idempotency::key(&head.headers)?;
     let body = read_held(gateway, tenant, body, limits).await?;
     let job = Job::parse(kind, &body.bytes)?;
+    gateway.webhooks.check(job.callback_url())?;
     Ok(Intake {
         session: job.session_id().clone(),
         keyed: key.map(|key| Keyed::new(key, kind, &body.bytes)),
+        callback_url: job.callback_url().cloned(),
         body,
         respond_async: prefers_async(&head.headers),
     })

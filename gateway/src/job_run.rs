@@ -287,7 +287,9 @@ impl JobRun {
         if let Some(end) = outcome::true_end(&self.gateway, &self.writer, self.attempt, lost.relayed).await {
             return Some(end);
         }
-        match self.next_attempt() {
+        let next = self.next_attempt();
+        self.gateway.metrics.lost(self.writer.job().kind, next.is_some());
+        match next {
             Some(_) => None,
             None => Some(self.kept(lost.failure.clone()).await),
         }
@@ -389,6 +391,7 @@ impl JobRun {
     fn say_retry(&mut self, lease: &Lease, outcome: &Outcome) {
         tracing::debug!(job.id = %self.writer.job().id, worker = %lease.url(), "the worker {outcome}");
         self.last_refusal = Some(outcome.to_string());
+        self.gateway.metrics.refused(self.writer.job().kind);
         let interval = self.gateway.config.position_interval;
         if self.last_retry.is_some_and(|at| at.elapsed() < interval) {
             return;

@@ -13,6 +13,7 @@ use mayfly_protocol::event::timestamp;
 use mayfly_protocol::{ErrorCode, EventBody, Failure, JobId, JobKind, JobOutcome, SessionId, TenantId};
 use mayfly_queue::Lane;
 use mayfly_session::OpenJob;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -22,10 +23,11 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use writer::{End, JobWriter};
 
 use crate::job_log::{Follower, JobLog, LogLimits};
+use crate::metrics::Metrics;
 use crate::outcome;
 
 /// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum JobState {
     Queued,
@@ -66,17 +68,20 @@ struct Facts {
 }
 
 /// A job as `GET /jobs/{id}` shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JobView {
     id: JobId,
     kind: JobKind,
     session_id: SessionId,
     state: JobState,
+    #[schemars(extend("format" = "date-time"))]
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     started_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     finished_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<String>,
@@ -90,7 +95,7 @@ pub(crate) struct JobView {
 }
 
 /// What the terminal event said: `data`, or `error` with its code.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Outcome {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -189,17 +194,17 @@ pub(crate) struct JobLimits {
 }
 
 /// How many jobs there are, and have been.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JobCounts {
-    queued: usize,
-    running: usize,
+    pub(crate) queued: usize,
+    pub(crate) running: usize,
     /// Since the start.
-    completed: u64,
+    pub(crate) completed: u64,
     /// Since the start.
-    failed: u64,
-    finished_kept: usize,
-    open_streams: usize,
+    pub(crate) failed: u64,
+    pub(crate) finished_kept: usize,
+    pub(crate) open_streams: usize,
 }
 
 #[derive(Debug, Default)]
@@ -215,6 +220,7 @@ struct Known {
 #[derive(Debug)]
 pub(crate) struct Jobs {
     limits: JobLimits,
+    metrics: Arc<Metrics>,
     known: Mutex<Known>,
 }
 
@@ -227,9 +233,10 @@ pub(crate) struct JobFilter {
 }
 
 impl Jobs {
-    pub(crate) fn new(limits: JobLimits) -> Self {
+    pub(crate) fn new(limits: JobLimits, metrics: Arc<Metrics>) -> Self {
         Self {
             limits,
+            metrics,
             known: Mutex::default(),
         }
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 
 fn jobs(finished_kept: usize, finished_bytes: usize) -> Arc<Jobs> {
-    Arc::new(Jobs::new(JobLimits {
+    let limits = JobLimits {
         log: LogLimits {
             events: 10,
             bytes: 10_000,
@@ -14,7 +14,8 @@ fn jobs(finished_kept: usize, finished_bytes: usize) -> Arc<Jobs> {
         readers: 2,
         finished_kept,
         finished_bytes,
-    }))
+    };
+    Arc::new(Jobs::new(limits, Arc::new(Metrics::new(1))))
 }
 
 fn add(jobs: &Arc<Jobs>, session: &str) -> JobWriter {

@@ -23,6 +23,7 @@ mod intake;
 mod job_log;
 mod job_run;
 mod jobs;
+mod metrics;
 mod open_record;
 mod outcome;
 mod peers;
@@ -33,6 +34,7 @@ mod run;
 mod sessions;
 mod state;
 mod watch;
+mod webhook;
 mod worker_client;
 
 pub use access::{
@@ -47,3 +49,4 @@ pub use fleet::{PerKind, WorkerKind};
 pub use mayfly_queue::Weight;
 pub use run::{RunError, run};
 pub use sessions::SessionsConfig;
+pub use webhook::{InvalidWebhookSecret, WebhookConfig, WebhookPauses, WebhookSecrets};

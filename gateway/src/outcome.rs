@@ -159,6 +159,7 @@ fn own_outcome(job: &Job, attempt: u32, failure: Failure, events_before: u64) ->
         source: Source::Gateway,
         timestamp: now,
         job_id: job.id.clone(),
+        usage: None,
     };
     JobOutcome {
         format_version: FORMAT_VERSION,

@@ -1,8 +1,11 @@
 //! The gateway's paths. Each handler parses, asks a module that knows, and answers; every refusal is JSON with a code.
 
 mod cancel;
+mod docs;
 mod fleet;
 pub(crate) mod job_list;
+mod metrics;
+mod openapi;
 mod post_job;
 mod sessions;
 
@@ -22,8 +25,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::access::{Caller, Scope};
 use crate::state::Gateway;
 
-/// Paths that are open to everybody: whoever restarts or replaces gateways has no key.
-const OPEN: &[&str] = &["/health", "/ready"];
+/// Paths that are open to everybody: whoever restarts or replaces gateways has no key, and a browser that is to show a page sends none.
+const OPEN: &[&str] = &["/health", "/ready", openapi::PATH, docs::PATH];
 
 /// Who sent the request, as handlers get it.
 type Asking = Extension<Arc<Caller>>;
@@ -33,20 +36,29 @@ pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
     Router::new()
         .route("/health", get(fleet::health))
         .route("/ready", get(fleet::ready))
+        .route(openapi::PATH, get(openapi::document))
+        .route(docs::PATH, get(docs::page))
+        .route("/docs/{file}", get(docs::file))
         .merge(for_scopes(operating(), &[Scope::Operate]))
         .merge(for_scopes(reading(), &[Scope::Read]))
         .merge(for_scopes(following(), &[Scope::Read, Scope::Jobs]))
+        .merge(for_scopes(auditing(), Scope::ALL))
         .merge(for_scopes(working(), &[Scope::Jobs]))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(gateway), admit))
         .layer(CatchPanicLayer::custom(refuse::panicked))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(gateway),
+            metrics::count,
+        ))
         .with_state(Arc::clone(gateway))
 }
 
 fn operating() -> Router<Arc<Gateway>> {
     Router::new()
         .route("/status", get(fleet::status))
+        .route("/metrics", get(metrics::metrics))
         .route("/workers", get(fleet::workers))
 }
 
@@ -64,6 +76,10 @@ fn following() -> Router<Arc<Gateway>> {
         .route("/jobs", get(job_list::list))
         .route("/jobs/{id}", get(job_list::one))
         .route("/jobs/{id}/events", get(job_list::events))
+}
+
+fn auditing() -> Router<Arc<Gateway>> {
+    Router::new().route("/jobs/{id}/deliveries", get(job_list::deliveries))
 }
 
 fn working() -> Router<Arc<Gateway>> {
@@ -95,7 +111,8 @@ fn for_scopes(router: Router<Arc<Gateway>>, wanted: &'static [Scope]) -> Router<
 
 /// Finds out who sent the request, before anything else is looked at.
 async fn admit(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response {
-    if OPEN.contains(&request.uri().path()) {
+    let path = request.uri().path();
+    if OPEN.contains(&path) || path.starts_with(docs::FOLDER) {
         return next.run(request).await;
     }
     match gateway.access.admit(request.uri(), request.headers()) {

@@ -84,7 +84,7 @@ pub async fn run(
         () = gateway.drained() => {}
         never = server.accept(listener) => match never {},
     }
-    server.close().await;
+    tokio::join!(server.close(), gateway.webhooks.close());
     if let Some(sessions) = &gateway.sessions {
         sessions.ended().await;
     }

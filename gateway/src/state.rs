@@ -15,8 +15,10 @@ use crate::held::HeldBytes;
 use crate::idempotency::KeyMemory;
 use crate::job_log::LogLimits;
 use crate::jobs::{JobLimits, Jobs};
+use crate::metrics::Metrics;
 use crate::open_record::OwnJobs;
 use crate::sessions::Sessions;
+use crate::webhook::Webhooks;
 use crate::worker_client::WorkerClient;
 
 /// What the parts of a gateway share.
@@ -27,6 +29,8 @@ pub(crate) struct Gateway {
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) client: WorkerClient,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) webhooks: Arc<Webhooks>,
     /// Where workers keep how their jobs ended.
     pub(crate) outcomes: Option<OutcomeArchive>,
     /// What the storage is told of jobs that are not over.
@@ -64,8 +68,13 @@ impl Gateway {
             finished_kept: config.finished_jobs_kept,
             finished_bytes: config.finished_bytes_kept,
         };
+        let metrics = Arc::new(Metrics::new(config.metrics_tenants));
+        let outcomes = config.storage.clone().map(OutcomeArchive::new);
+        let webhooks = Webhooks::new(config.webhooks.clone(), outcomes.clone(), Arc::clone(&metrics));
         Self {
-            jobs: Arc::new(Jobs::new(limits)),
+            jobs: Arc::new(Jobs::new(limits, Arc::clone(&metrics))),
+            webhooks: Arc::new(webhooks),
+            metrics,
             dispatcher: Arc::new(Dispatcher::new(config.queue(), config.pauses)),
             client: WorkerClient {
                 token: config.worker_tokens.as_ref().map(|tokens| tokens.sent().clone()),
@@ -74,7 +83,7 @@ impl Gateway {
                 response_timeout: config.response_timeout,
                 connections: TaskTracker::new(),
             },
-            outcomes: config.storage.clone().map(OutcomeArchive::new),
+            outcomes,
             own_jobs: config.storage.clone().map(|storage| OwnJobs {
                 archive: OpenJobs::new(storage),
                 gateway: GatewayId::new_now(),

@@ -23,9 +23,9 @@ use std::time::Duration;
 use mayfly_git::remote::Credential;
 use mayfly_http::GuardedClient;
 use mayfly_naming::Namer;
-use mayfly_protocol::{ErrorCode, Failure, Job, JobKind, SecretString, Source};
+use mayfly_protocol::{ErrorCode, Failure, Job, JobKind, SecretString, Source, Usage};
 use mayfly_session::SessionStore;
-use mayfly_storage::ObjectStore;
+use mayfly_storage::{Metered, ObjectStore};
 use mayfly_worker::{JobContext, JobRunner, OutcomeStore};
 use tokio::time::timeout;
 
@@ -44,6 +44,8 @@ const CLEAN_UP_GRACE: Duration = Duration::from_secs(1);
 pub struct GitWorker {
     config: GitWorkerConfig,
     storage: Arc<dyn ObjectStore>,
+    /// The same store, which counts.
+    metered: Arc<Metered>,
     client: GuardedClient,
     namer: Namer,
     outcomes: Outcomes,
@@ -59,14 +61,22 @@ impl GitWorker {
         client: GuardedClient,
         namer: Namer,
     ) -> Self {
+        let metered = Arc::new(Metered::new(storage));
+        let storage: Arc<dyn ObjectStore> = metered.clone();
         Self {
             config,
+            metered,
             outcomes: Outcomes::new(Arc::clone(&storage)),
             storage,
             client,
             namer,
             gate: Arc::default(),
         }
+    }
+
+    /// The storage with its counters, which count for all clones of this worker.
+    pub fn storage(&self) -> &Metered {
+        &self.metered
     }
 
     /// Carries out a job; a repeated attempt that loses its swap to an earlier one answers as that one did.
@@ -126,6 +136,19 @@ impl JobRunner for GitWorker {
             JobKind::CommitAndPush,
             JobKind::ApplyChanges,
         ]
+    }
+
+    fn usage(&self) -> Usage {
+        let (http, llm) = (self.client.traffic(), self.namer.usage());
+        Usage {
+            storage_read_bytes: self.metered.read_bytes(),
+            storage_written_bytes: self.metered.written_bytes(),
+            git_received_bytes: http.received_bytes(),
+            git_sent_bytes: http.sent_bytes(),
+            llm_requests: llm.requests(),
+            llm_input_tokens: llm.input_tokens(),
+            llm_output_tokens: llm.output_tokens(),
+        }
     }
 
     fn outcomes(&self) -> Option<&dyn OutcomeStore> {

@@ -1,12 +1,13 @@
 //! The one writer of a job: progress, and then exactly one end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use mayfly_protocol::{ErrorCode, Event, EventBody, Failure, Source, Stage};
 use mayfly_session::Sent;
 use serde_json::Value;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use super::{Job, JobState, Jobs};
 
@@ -27,6 +28,8 @@ pub(crate) struct JobWriter {
     job: Arc<Job>,
     jobs: Arc<Jobs>,
     is_over: bool,
+    /// Since when the job waits, or runs.
+    since: Mutex<(JobState, Instant)>,
 }
 
 impl JobWriter {
@@ -35,6 +38,20 @@ impl JobWriter {
             job,
             jobs,
             is_over: false,
+            since: Mutex::new((JobState::Queued, Instant::now())),
+        }
+    }
+
+    /// Notes that the job waits or runs from now on, and measures what went before.
+    fn measure(&self, state: JobState) {
+        let now = Instant::now();
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, at) = std::mem::replace(&mut *since, (state, now));
+        let (metrics, kind) = (&self.jobs.metrics, self.job.kind);
+        match (before, state) {
+            (JobState::Queued, JobState::Running) => metrics.waited(kind, now - at),
+            (JobState::Running, _) => metrics.ran(kind, now - at),
+            _ => {}
         }
     }
 
@@ -78,6 +95,8 @@ impl JobWriter {
         facts.started_at.get_or_insert_with(OffsetDateTime::now_utc);
         facts.worker = Some(worker);
         facts.attempts += 1;
+        drop(facts);
+        self.measure(JobState::Running);
     }
 
     /// Notes that a worker, to which another gateway sent the job, has it.
@@ -88,6 +107,9 @@ impl JobWriter {
         facts.started_at.get_or_insert_with(OffsetDateTime::now_utc);
         facts.worker = Some(sent.worker.clone());
         facts.attempts = sent.attempt;
+        drop(facts);
+        // How long it waited is known to the other gateway.
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = (JobState::Running, Instant::now());
     }
 
     /// Notes that the worker was lost, and that the job waits for another.
@@ -95,6 +117,8 @@ impl JobWriter {
         let mut facts = self.job.facts();
         facts.state = JobState::Queued;
         facts.worker = None;
+        drop(facts);
+        self.measure(JobState::Queued);
     }
 
     /// Ends the job. Its state changes before readers see the end.
@@ -123,6 +147,8 @@ impl JobWriter {
     fn write_end(&mut self, end: End, number: u64) {
         self.is_over = true;
         log_end(&self.job, &end);
+        self.measure(JobState::Completed);
+        self.jobs.metrics.ended(self.job.kind, &end);
         let (state, data) = match end {
             End::Completed(data) => (JobState::Completed, data),
             End::Failed(data) => (JobState::Failed, data),
@@ -144,6 +170,7 @@ impl JobWriter {
             source: Source::Gateway,
             timestamp: OffsetDateTime::now_utc(),
             job_id: self.job.id.clone(),
+            usage: None,
         };
         serde_json::to_vec(&event).expect("an event has text keys only, so it is always JSON")
     }

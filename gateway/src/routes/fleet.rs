@@ -7,6 +7,7 @@ use axum::response::Response;
 use http::StatusCode;
 use mayfly_protocol::JobId;
 use mayfly_server::refuse::json;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -17,8 +18,8 @@ use crate::jobs::JobCounts;
 use crate::retry::Aside;
 use crate::state::Gateway;
 
-#[derive(Serialize)]
-struct Health {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Health {
     status: &'static str,
 }
 
@@ -26,9 +27,9 @@ pub(super) async fn health() -> Response {
     json(StatusCode::OK, &Health { status: "ok" })
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Ready {
+pub(super) struct Ready {
     ready: bool,
     shutting_down: bool,
     /// The file of keys cannot be taken as it is now; the keys of before are in force.
@@ -37,7 +38,7 @@ struct Ready {
 }
 
 /// One value for each kind of worker, as JSON has it; a kind without a setting is `null`.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Kinds<T> {
     git_worker: T,
@@ -53,7 +54,7 @@ impl<T: Clone> From<PerKind<T>> for Kinds<T> {
     }
 }
 
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Dependency {
     ready: bool,
@@ -91,9 +92,9 @@ fn dependency(gateway: &Gateway, kind: WorkerKind) -> Option<Dependency> {
     })
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+pub(super) struct Status {
     version: &'static str,
     uptime_seconds: u64,
     shutting_down: bool,
@@ -122,12 +123,12 @@ pub(super) async fn status(State(gateway): State<Arc<Gateway>>) -> Response {
     json(StatusCode::OK, &body)
 }
 
-#[derive(Serialize)]
-struct WorkerList {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct WorkerList {
     workers: Vec<WorkerView>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct WorkerView {
     kind: WorkerKind,

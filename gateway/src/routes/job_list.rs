@@ -8,6 +8,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use mayfly_protocol::{ErrorCode, InvalidId, JobId, Refusal, TenantId};
 use mayfly_server::refuse::json;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -32,8 +33,8 @@ pub(super) struct ListQuery {
     limit: Option<usize>,
 }
 
-#[derive(Serialize)]
-struct JobList {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct JobList {
     jobs: Vec<JobView>,
 }
 
@@ -97,6 +98,23 @@ pub(super) async fn events(
         event_stream::resume(&job, &headers, gateway.config.heartbeat, pass)
     };
     answer(found.and_then(stream))
+}
+
+/// What was tried to tell the job's receiver.
+pub(super) async fn deliveries(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Asking,
+    id: JobPath,
+) -> Response {
+    let found = async {
+        let job = find(&gateway, &caller, id).await?;
+        let deliveries = gateway.webhooks.deliveries(&caller.tenant, &job.id).await;
+        deliveries.ok_or_else(|| {
+            let text = "no webhook of this job is known; it has no `callbackUrl`, or its log is gone";
+            Refusal::new(ErrorCode::NotFound, text)
+        })
+    };
+    answer(found.await.map(|found| json(StatusCode::OK, &found)))
 }
 
 /// A job of the caller's tenant that this gateway remembers, that the storage has the outcome of, or that another gateway has.

@@ -10,6 +10,7 @@ use mayfly_protocol::{ErrorCode, JobId, JobKind, Refusal, header};
 use mayfly_queue::{FullOf, Lane, QueueFull};
 use mayfly_server::refuse;
 use mayfly_telemetry::task;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::access::Caller;
@@ -23,9 +24,9 @@ use crate::jobs::{Job, JobState, JobWriter};
 use crate::open_record::OpenRecord;
 use crate::state::Gateway;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Accepted {
+pub(super) struct Accepted {
     job_id: JobId,
     state: JobState,
 }
@@ -51,19 +52,26 @@ pub(super) async fn take(
         true => None,
         false => Some(gateway.access.stream(caller)?),
     };
-    let job = match intake.keyed {
-        None => start(gateway, caller, gateway.jobs.add(kind, lane), intake.body, None)?,
+    let callback_url = intake.callback_url;
+    let (job, is_new) = match intake.keyed {
+        None => {
+            let writer = gateway.jobs.add(kind, lane);
+            (start(gateway, caller, writer, intake.body, None)?, true)
+        }
         Some(keyed) => match idempotency::turn(gateway, kind, lane, &keyed).await? {
-            Turn::Again(job) => job,
+            Turn::Again(job) => (job, false),
             Turn::First(writer) => {
                 let started = start_keyed(gateway, caller, writer, intake.body).await;
                 if started.is_err() {
                     idempotency::give_back(gateway, &caller.tenant, &keyed).await;
                 }
-                started?
+                (started?, true)
             }
         },
     };
+    if let Some(url) = callback_url.filter(|_| is_new) {
+        gateway.webhooks.follow(&job, url);
+    }
     match pass {
         None => Ok(accepted(&job)),
         Some(pass) => event_stream::begin(&job, 0, gateway.config.heartbeat, pass),
@@ -115,6 +123,7 @@ fn start(
                 key.id = caller.key.as_ref().map(tracing::field::display),
                 "accepted a job"
             );
+            gateway.metrics.accepted(job.kind);
             let record = noted.unwrap_or_else(|| Arc::new(OpenRecord::new(gateway.own_jobs.clone(), &job)));
             let run = JobRun::new(Arc::clone(gateway), writer, place, position, body, record);
             task::spawn(&gateway.running, run.carry_out());

@@ -1,6 +1,6 @@
 //! `GET /sessions`, `/sessions/{id}` with its diff, files and archive; `DELETE /sessions/{id}`; `PUT` and `DELETE /sessions/{id}/pin`.
 
-mod shown;
+pub(super) mod shown;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

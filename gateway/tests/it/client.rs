@@ -61,6 +61,14 @@ pub(crate) async fn json(response: Response<Incoming>) -> Value {
     serde_json::from_slice(&body.to_bytes()).unwrap()
 }
 
+pub(crate) async fn text(response: Response<Incoming>) -> String {
+    let body = timeout(PATIENCE, response.into_body().collect())
+        .await
+        .unwrap()
+        .unwrap();
+    String::from_utf8(body.to_bytes().to_vec()).unwrap()
+}
+
 /// One event as the client reads it.
 #[derive(Debug, Clone)]
 pub(crate) struct Got {

@@ -23,6 +23,7 @@ pub(crate) fn outcome(id: &str) -> JobOutcome {
             source: Source::GitWorker,
             timestamp: at,
             job_id: job_id.clone(),
+            usage: None,
         },
     };
     let stage = |id, stage| {

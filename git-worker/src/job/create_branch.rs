@@ -145,6 +145,7 @@ async fn clone_first(
     context: &JobContext,
 ) -> Result<Session, JobError> {
     let clone = CloneRepository {
+        callback_url: None,
         session_id: job.session_id.clone(),
         repo_url: url.clone(),
         branch: job.base_branch.clone(),

@@ -12,6 +12,7 @@ use crate::request::{Activity, Request, Upload};
 use crate::resolve::{GuardedResolver, may_reach};
 use crate::response::Response;
 use crate::tls;
+use crate::traffic::Traffic;
 
 /// The most redirects that one request follows.
 const MAX_REDIRECTS: usize = 3;
@@ -37,6 +38,7 @@ pub enum BuildError {
 pub struct GuardedClient {
     inner: reqwest::Client,
     policy: std::sync::Arc<HttpPolicy>,
+    traffic: Traffic,
 }
 
 impl GuardedClient {
@@ -61,7 +63,13 @@ impl GuardedClient {
         Ok(Self {
             inner,
             policy: std::sync::Arc::new(policy),
+            traffic: Traffic::default(),
         })
+    }
+
+    /// The bytes that this client and its clones have moved so far.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Sends a request and waits for the head of its response.
@@ -139,7 +147,11 @@ impl GuardedClient {
             .request(request.method, request.url)
             .headers(request.headers);
         if has_body {
-            builder = builder.body(reqwest::Body::wrap(Upload::new(request.body, activity.clone())));
+            builder = builder.body(reqwest::Body::wrap(Upload::new(
+                request.body,
+                activity.clone(),
+                self.traffic.clone(),
+            )));
         }
         builder.send().await
     }
@@ -152,6 +164,7 @@ impl GuardedClient {
             inner,
             idle_timeout: self.policy.idle_timeout,
             cancel: cancel.clone(),
+            traffic: self.traffic.clone(),
         }
     }
 

@@ -14,6 +14,7 @@ mod request;
 mod resolve;
 mod response;
 mod tls;
+mod traffic;
 
 pub use address::is_public;
 pub use client::{BuildError, GuardedClient};
@@ -23,4 +24,5 @@ pub use policy::{HostPattern, HttpPolicy, InvalidHostPattern};
 pub use request::{Body, Request};
 pub use response::Response;
 pub use tls::client_config;
+pub use traffic::Traffic;
 pub use url::Url;

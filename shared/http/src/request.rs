@@ -13,6 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use tokio::time::Instant;
 use url::Url;
 
+use crate::traffic::Traffic;
+
 /// The largest piece that is handed to the connection at once; each piece that leaves counts as a sign of life.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -149,12 +151,18 @@ pub(crate) struct Upload {
     body: Body,
     left: u64,
     activity: Activity,
+    traffic: Traffic,
 }
 
 impl Upload {
-    pub(crate) fn new(body: Body, activity: Activity) -> Self {
+    pub(crate) fn new(body: Body, activity: Activity, traffic: Traffic) -> Self {
         let left = body.len();
-        Self { body, left, activity }
+        Self {
+            body,
+            left,
+            activity,
+            traffic,
+        }
     }
 
     fn next_piece(&mut self) -> Option<Bytes> {
@@ -164,6 +172,7 @@ impl Upload {
             self.body.pieces.push_front(rest);
         }
         self.left -= piece.len() as u64;
+        self.traffic.count_sent(piece.len());
         Some(piece)
     }
 }
@@ -196,13 +205,14 @@ mod tests {
     #[test]
     fn large_pieces_leave_in_small_ones() {
         let body = Body::from_iter([Bytes::from_static(b"ab"), Bytes::from(vec![7; PIECE_BYTES + 1])]);
-        let mut upload = Upload::new(body, Activity::starting_now());
+        let mut upload = Upload::new(body, Activity::starting_now(), Traffic::default());
         let mut sizes = Vec::new();
         while let Some(piece) = upload.next_piece() {
             sizes.push(piece.len());
         }
         assert_eq!(sizes, [2, PIECE_BYTES, 1]);
         assert_eq!(upload.left, 0);
+        assert_eq!(upload.traffic.sent_bytes(), PIECE_BYTES as u64 + 3);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::error::{HttpError, host_of};
+use crate::traffic::Traffic;
 
 /// A response whose body has not been read yet. Dropping it closes the connection.
 pub struct Response {
@@ -21,6 +22,7 @@ pub struct Response {
     pub(crate) inner: reqwest::Response,
     pub(crate) idle_timeout: Duration,
     pub(crate) cancel: CancellationToken,
+    pub(crate) traffic: Traffic,
 }
 
 impl Response {
@@ -33,7 +35,10 @@ impl Response {
             biased;
             () = self.cancel.cancelled() => Err(HttpError::Cancelled),
             received = tokio::time::timeout(self.idle_timeout, self.inner.chunk()) => match received {
-                Ok(Ok(chunk)) => Ok(chunk),
+                Ok(Ok(chunk)) => {
+                    self.traffic.count_received(chunk.as_ref().map_or(0, Bytes::len));
+                    Ok(chunk)
+                }
                 Ok(Err(error)) => Err(HttpError::from_reqwest(error, host())),
                 Err(_) => Err(HttpError::Timeout { host: host(), idle: self.idle_timeout }),
             },

@@ -17,8 +17,10 @@ mod llm;
 mod named;
 mod namer;
 mod plain;
+mod tokens;
 
 pub use change::{ChangeSummary, ChangedFile, FileChangeKind};
 pub use config::{LlmConfig, Provider};
 pub use named::{NameSource, Named};
 pub use namer::{BranchRequest, Namer};
+pub use tokens::LlmUsage;

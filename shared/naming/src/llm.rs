@@ -19,6 +19,7 @@ use url::Url;
 use crate::answer::AnswerFault;
 use crate::config::{LlmConfig, Provider};
 use crate::prompt::Prompt;
+use crate::tokens::LlmUsage;
 
 /// How the credentials of Anthropic begin; they are sent to no other provider.
 const ANTHROPIC_CREDENTIAL: &str = "sk-ant-";
@@ -85,6 +86,7 @@ pub(crate) struct Llm<'a> {
     client: &'a GuardedClient,
     config: &'a LlmConfig,
     headers: HeaderMap,
+    usage: &'a LlmUsage,
 }
 
 impl<'a> Llm<'a> {
@@ -93,6 +95,7 @@ impl<'a> Llm<'a> {
         client: &'a GuardedClient,
         config: &'a LlmConfig,
         caller: Option<&SecretString>,
+        usage: &'a LlmUsage,
     ) -> Result<Self, LlmError> {
         let caller =
             caller.filter(|secret| config.provider == Provider::Anthropic || !is_for_anthropic(secret));
@@ -108,6 +111,7 @@ impl<'a> Llm<'a> {
             client,
             config,
             headers,
+            usage,
         })
     }
 
@@ -152,6 +156,7 @@ impl<'a> Llm<'a> {
     async fn read(&self, response: Response) -> Result<String, LlmError> {
         let bytes = response.bytes(self.config.max_answer_bytes).await?;
         let json: Value = serde_json::from_slice(&bytes).map_err(|_| LlmError::Unreadable)?;
+        self.usage.count(&json);
         match self.config.provider {
             Provider::Anthropic => anthropic::answer(&json),
             Provider::OpenAi => openai::answer(&json),

@@ -14,6 +14,7 @@ use crate::config::{LlmConfig, Provider};
 use crate::llm::{Llm, LlmError};
 use crate::named::Named;
 use crate::prompt::{self, Prompt};
+use crate::tokens::LlmUsage;
 
 /// What a branch is named for.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +30,7 @@ pub struct BranchRequest<'a> {
 pub struct Namer {
     client: GuardedClient,
     llm: Option<LlmConfig>,
+    usage: LlmUsage,
 }
 
 impl Namer {
@@ -37,7 +39,16 @@ impl Namer {
     /// Without one it asks Anthropic's own server where a caller brings a credential, and otherwise works by rule. The client decides
     /// whether the LLM's address may be reached.
     pub fn new(client: GuardedClient, llm: Option<LlmConfig>) -> Self {
-        Self { client, llm }
+        Self {
+            client,
+            llm,
+            usage: LlmUsage::default(),
+        }
+    }
+
+    /// What LLMs counted of the questions of this namer and its clones.
+    pub fn usage(&self) -> &LlmUsage {
+        &self.usage
     }
 
     /// A name for a branch: valid, at most 60 characters before a number that tells it from others, and free.
@@ -94,7 +105,7 @@ impl Namer {
             .as_ref()
             .or(own.as_ref())
             .ok_or(LlmError::NotConfigured)?;
-        let llm = Llm::new(&self.client, config, credential)?;
+        let llm = Llm::new(&self.client, config, credential, &self.usage)?;
         let text = llm.ask(&question(config), cancel).await?;
         read(&text).map_err(LlmError::Answer)
     }

@@ -1,8 +1,10 @@
 //! The request for a code operation, which an LLM carries out.
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::callback_url::CallbackUrl;
 use crate::id::SessionId;
 use crate::limits;
 use crate::name::BranchName;
@@ -44,10 +46,12 @@ pub struct CodeOperation {
     pub llm_credential: Option<SecretString>,
     /// The token for the remote.
     pub access_token: Option<SecretString>,
+    /// Where the gateway says that the job has ended.
+    pub callback_url: Option<CallbackUrl>,
 }
 
 /// The kinds of code operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationType {
     /// Mend an error.
@@ -61,7 +65,7 @@ pub enum OperationType {
 }
 
 /// The error to fix.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ErrorContext {
     /// What the error says.
@@ -75,7 +79,7 @@ pub struct ErrorContext {
 }
 
 /// The feature to make.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FeatureContext {
     /// What it must do.
@@ -89,7 +93,7 @@ pub struct FeatureContext {
 }
 
 /// One text, or a list of them: services send both.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Texts {
     /// One text.
@@ -98,9 +102,11 @@ pub enum Texts {
     Many(Vec<String>),
 }
 
-#[derive(Deserialize)]
+/// Let an LLM change the code.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Wire {
+#[schemars(rename = "CodeOperationRequest")]
+pub(crate) struct Wire {
     operation_type: OperationType,
     description: String,
     repository: WireRepository,
@@ -112,12 +118,18 @@ struct Wire {
     session_id: String,
     approval_required: bool,
     max_iterations: Option<u32>,
+    #[schemars(with = "Option<String>", extend("format" = "password"))]
     claude_credentials: Option<SecretString>,
+    #[schemars(with = "Option<String>", extend("format" = "password"))]
     github_access_token: Option<SecretString>,
+    /// Where the gateway says that the job has ended: an `https` address without user information and fragment.
+    #[schemars(length(max = 2048), extend("format" = "uri"))]
+    callback_url: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Repository")]
 struct WireRepository {
     url: String,
     #[serde(rename = "owner")]
@@ -153,6 +165,7 @@ impl CodeOperation {
             max_iterations,
             llm_credential: field::secret("claudeCredentials", wire.claude_credentials)?,
             access_token: field::secret("githubAccessToken", wire.github_access_token)?,
+            callback_url: field::optional("callbackUrl", wire.callback_url.as_deref())?,
         })
     }
 }

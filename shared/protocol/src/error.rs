@@ -1,5 +1,6 @@
 //! The closed set of error codes, and the refusal that answers a request before a stream begins.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a client should do with its own request after an error.
@@ -17,7 +18,7 @@ macro_rules! error_codes {
         /// Why a request was refused or a job failed.
         ///
         /// Each code has an HTTP status (that of the refusal; a job's stream is always 200), a retry meaning, and a heading in `docs/errors.md`.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
         pub enum ErrorCode {
             $($(#[$doc])* #[serde(rename = $text)] $variant,)+
         }
@@ -195,7 +196,7 @@ impl std::fmt::Display for ErrorCode {
 }
 
 /// The answer to a request that is refused before a stream begins: `{"error":…,"code":…,"retryable":…}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Refusal {
     /// What is wrong, with which input, and what to do next.

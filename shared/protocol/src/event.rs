@@ -1,5 +1,6 @@
 //! What a job's stream says: progress, and exactly one terminal event.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -8,7 +9,7 @@ use crate::id::JobId;
 use crate::stage::Stage;
 
 /// The component that speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// The gateway.
@@ -37,7 +38,7 @@ impl std::fmt::Display for Source {
 }
 
 /// One event of a job's stream. Its number (the `id:` line, from 1) belongs to the stream, not to the event.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// What is said.
@@ -47,9 +48,45 @@ pub struct Event {
     pub source: Source,
     /// When, in UTC with milliseconds.
     #[serde(with = "timestamp")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub timestamp: OffsetDateTime,
     /// Of which job.
     pub job_id: JobId,
+    /// With a worker's terminal event: what the job used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Box<Usage>>,
+}
+
+/// What a worker used for a job, whatever came of it; what is 0 is left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Usage {
+    /// Bytes of content read from the object storage.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub storage_read_bytes: u64,
+    /// Bytes of content written to the object storage.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub storage_written_bytes: u64,
+    /// Bytes of bodies that git hosts sent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub git_received_bytes: u64,
+    /// Bytes of bodies that went to git hosts.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub git_sent_bytes: u64,
+    /// Questions that an LLM answered.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub llm_requests: u64,
+    /// Tokens of the questions, as the LLM's server counts them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub llm_input_tokens: u64,
+    /// Tokens of the answers, as the LLM's server counts them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub llm_output_tokens: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Event {
@@ -60,7 +97,7 @@ impl Event {
 }
 
 /// The three kinds of event.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum EventBody {
     /// The job is at this stage.
@@ -86,7 +123,7 @@ pub enum EventBody {
 }
 
 /// Why a job failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// What went wrong, with which input, and what to do next.
@@ -113,7 +150,7 @@ impl Failure {
 }
 
 /// How far a stage is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// Units done so far.
     pub done: u64,
@@ -125,7 +162,7 @@ pub struct Progress {
 }
 
 /// What progress counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Git objects.
@@ -180,6 +217,7 @@ mod tests {
             source: Source::GitWorker,
             timestamp: datetime!(2026-01-02 03:04:05.678 UTC),
             job_id: "01890000-0000-7000-8000-000000000000".parse().unwrap(),
+            usage: None,
         }
     }
 
@@ -198,7 +236,16 @@ mod tests {
         insta::assert_snapshot!(serde_json::to_string(&progress).unwrap(), @r#"{"type":"progress","stage":"cloning","message":"Cloning repository...","progress":{"done":1200,"total":5000,"unit":"objects"},"source":"git-worker","timestamp":"2026-01-02T03:04:05.678Z","jobId":"01890000-0000-7000-8000-000000000000"}"#);
         let failed = event(EventBody::Error(Failure::new(ErrorCode::PushRejected, "no")));
         insta::assert_snapshot!(serde_json::to_string(&failed).unwrap(), @r#"{"type":"error","error":"no","code":"push_rejected","retryable":false,"source":"git-worker","timestamp":"2026-01-02T03:04:05.678Z","jobId":"01890000-0000-7000-8000-000000000000"}"#);
+        let mut used = event(EventBody::Completed {
+            data: serde_json::json!({}),
+        });
+        used.usage = Some(Box::new(Usage {
+            storage_read_bytes: 7,
+            ..Usage::default()
+        }));
+        insta::assert_snapshot!(serde_json::to_string(&used).unwrap(), @r#"{"type":"completed","data":{},"source":"git-worker","timestamp":"2026-01-02T03:04:05.678Z","jobId":"01890000-0000-7000-8000-000000000000","usage":{"storageReadBytes":7}}"#);
         for event in [
+            used,
             progress,
             failed,
             event(EventBody::Completed {

@@ -3,6 +3,7 @@
 //! This crate is pure. It must not know async, I/O, HTTP servers, git libraries or storage: it parses what comes from outside
 //! into checked types (see [`request`]) and says how events and refusals look on the wire (see [`event`] and [`error`]).
 
+pub mod callback_url;
 pub mod code_operation;
 pub mod error;
 pub mod event;
@@ -17,8 +18,9 @@ pub mod repo_url;
 pub mod request;
 pub mod stage;
 
+pub use callback_url::{CallbackUrl, InvalidCallbackUrl};
 pub use error::{ErrorCode, Refusal};
-pub use event::{Event, EventBody, Failure, Progress, Source, Unit};
+pub use event::{Event, EventBody, Failure, Progress, Source, Unit, Usage};
 pub use id::{CommitId, Generation, InvalidId, JobId, ObjectId, SessionId, TenantId, TreeId};
 pub use name::{BranchName, InvalidBranchName};
 pub use outcome::JobOutcome;

@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::callback_url::CallbackUrl;
 use crate::code_operation::CodeOperation;
 use crate::error::{ErrorCode, Refusal};
 use crate::id::{CommitId, SessionId};
@@ -16,7 +17,7 @@ use crate::path::RepoPath;
 use crate::repo_url::RepoUrl;
 
 /// The kinds of job, each with its path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobKind {
     /// `POST /clone-repository`
@@ -52,6 +53,17 @@ impl JobKind {
             Self::CommitAndPush => "/commit-and-push",
             Self::ApplyChanges => "/apply-changes",
             Self::CodeOperation => "/code-operation",
+        }
+    }
+
+    /// The JSON schema of the request for a job of this kind.
+    pub fn request_schema(self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        match self {
+            Self::CloneRepository => generator.subschema_for::<wire::WireCloneRepository>(),
+            Self::CreateBranch => generator.subschema_for::<wire::WireCreateBranch>(),
+            Self::CommitAndPush => generator.subschema_for::<wire::WireCommitAndPush>(),
+            Self::ApplyChanges => generator.subschema_for::<wire::WireApplyChanges>(),
+            Self::CodeOperation => generator.subschema_for::<crate::code_operation::Wire>(),
         }
     }
 
@@ -141,6 +153,17 @@ impl Job {
         }
     }
 
+    /// Where the gateway says that the job has ended.
+    pub fn callback_url(&self) -> Option<&CallbackUrl> {
+        match self {
+            Self::CloneRepository(job) => job.callback_url.as_ref(),
+            Self::CreateBranch(job) => job.callback_url.as_ref(),
+            Self::CommitAndPush(job) => job.callback_url.as_ref(),
+            Self::ApplyChanges(job) => job.callback_url.as_ref(),
+            Self::CodeOperation(job) => job.callback_url.as_ref(),
+        }
+    }
+
     /// The session that the job works in.
     pub fn session_id(&self) -> &SessionId {
         match self {
@@ -170,6 +193,8 @@ pub struct CloneRepository {
     pub history: History,
     /// Whether the contents of Git LFS are fetched too; a session that has them goes on having them.
     pub lfs: bool,
+    /// Where the gateway says that the job has ended.
+    pub callback_url: Option<CallbackUrl>,
 }
 
 /// How much of a branch's history a session is to have.
@@ -205,6 +230,8 @@ pub struct CreateBranch {
     pub access_token: Option<SecretString>,
     /// Whether to push the branch.
     pub push: bool,
+    /// Where the gateway says that the job has ended.
+    pub callback_url: Option<CallbackUrl>,
 }
 
 /// Commit a session's worktree and push the commit.
@@ -224,6 +251,8 @@ pub struct CommitAndPush {
     pub author: Option<Author>,
     /// Whether to push the commit.
     pub push: bool,
+    /// Where the gateway says that the job has ended.
+    pub callback_url: Option<CallbackUrl>,
 }
 
 /// Who wrote a change, as git records it: no control characters, no `<` or `>`, at most 256 bytes each.
@@ -242,6 +271,8 @@ pub struct ApplyChanges {
     pub session_id: SessionId,
     /// What to change.
     pub changes: Changes,
+    /// Where the gateway says that the job has ended.
+    pub callback_url: Option<CallbackUrl>,
 }
 
 /// The two forms in which changes come.

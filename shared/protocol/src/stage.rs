@@ -1,11 +1,12 @@
 //! The stages that a job's progress passes, in the order of the wire contract.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::request::JobKind;
 
 /// A stage of a job. Clients show it; their order within a job never changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// The gateway: the job waits for a free worker.

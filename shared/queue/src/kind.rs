@@ -5,7 +5,9 @@ use std::ops::{Index, IndexMut};
 use mayfly_protocol::JobKind;
 
 /// The kinds of worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, schemars::JsonSchema,
+)]
 pub enum WorkerKind {
     /// Does the git jobs.
     #[serde(rename = "git-worker")]

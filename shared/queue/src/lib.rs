@@ -11,5 +11,5 @@ mod tenant;
 
 pub use departures::{ComeBack, come_back_after};
 pub use kind::{PerKind, WorkerKind};
-pub use queue::{FullOf, Lane, Position, Queue, QueueFull, QueueSettings, Ticket, WaitReason};
+pub use queue::{FullOf, Lane, Position, Queue, QueueFull, QueueSettings, TenantWaiting, Ticket, WaitReason};
 pub use tenant::{InvalidWeight, Terms, Weight};

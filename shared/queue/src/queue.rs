@@ -72,6 +72,17 @@ pub struct QueueFull {
     pub come_back: Duration,
 }
 
+/// What one tenant has waiting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantWaiting {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its jobs that wait.
+    pub jobs: usize,
+    /// Since when the first of them was let in.
+    pub oldest: Duration,
+}
+
 #[derive(Debug)]
 struct Entry {
     kind: WorkerKind,
@@ -251,6 +262,20 @@ impl Queue {
     /// The number of jobs that wait for this kind of worker.
     pub fn waiting(&self, kind: WorkerKind) -> usize {
         self.kinds[kind].waiting
+    }
+
+    /// What each tenant has waiting for this kind of worker; tenants with nothing are left out.
+    pub fn waiting_by_tenant(&self, kind: WorkerKind, now: Duration) -> Vec<TenantWaiting> {
+        let tenants = self.tenants.iter().filter_map(|(tenant, state)| {
+            let waiting = &state.shares[kind].waiting;
+            let oldest = self.entries.get(waiting.first()?)?;
+            Some(TenantWaiting {
+                tenant: tenant.clone(),
+                jobs: waiting.len(),
+                oldest: now.saturating_sub(oldest.admitted_at),
+            })
+        });
+        tenants.collect()
     }
 
     /// Whether a job of the session runs or waits.

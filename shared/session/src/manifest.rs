@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mayfly_protocol::{
     BranchName, CommitId, Generation, JobId, JobKind, ObjectId, RepoUrl, SessionId, TreeId,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -78,7 +79,7 @@ pub struct Fetched {
 }
 
 /// One pack and its index in object storage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PackEntry {
     /// The checksum at the end of the pack: 40 hexadecimal digits.
@@ -98,7 +99,7 @@ pub struct PackEntry {
 }
 
 /// What a pack is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PackKind {
     /// As it came from the remote; may be large, and is read object by object.
@@ -125,7 +126,7 @@ impl PackEntry {
 }
 
 /// Whose a pack is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PackScope {
     /// Shared by the tenant's sessions of the repository.
@@ -161,7 +162,7 @@ pub struct Intent {
 }
 
 /// A job that was done in the session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HistoryEntry {
     /// The job.
@@ -177,6 +178,7 @@ pub struct HistoryEntry {
     pub user_id: Option<String>,
     /// When it was saved.
     #[serde(with = "mayfly_protocol::event::timestamp")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: OffsetDateTime,
 }
 

@@ -121,6 +121,28 @@ impl OutcomeArchive {
         Ok(head.map_err(|source| failed(job, source))?.is_some())
     }
 
+    /// Keeps the log of a job's webhook beside its outcome, as long as the outcome; the newest stays.
+    pub async fn keep_deliveries(
+        &self,
+        tenant: &TenantId,
+        job: &JobId,
+        log: Bytes,
+    ) -> Result<(), OutcomeError> {
+        let key = deliveries_key(tenant, job)?;
+        let kept = self.storage.put(&key, log.into(), Precondition::None).await;
+        kept.map(|_| ()).map_err(|source| failed(job, source))
+    }
+
+    /// Reads the log of a job's webhook; `None` where it has none, yet or any more.
+    pub async fn find_deliveries(
+        &self,
+        tenant: &TenantId,
+        job: &JobId,
+    ) -> Result<Option<Bytes>, OutcomeError> {
+        let object = self.read(&deliveries_key(tenant, job)?, job).await?;
+        Ok(object.map(|object| object.bytes))
+    }
+
     async fn read(&self, key: &Key, job: &JobId) -> Result<Option<Object>, OutcomeError> {
         match self.storage.get(key, MAX_OUTCOME_BYTES).await {
             Ok(object) => Ok(Some(object)),
@@ -140,6 +162,15 @@ fn parse(job: &JobId, bytes: &[u8]) -> Result<JobOutcome, OutcomeError> {
 /// `tenants/<tenant>/jobs/<job>.json`
 fn key(tenant: &TenantId, job: &JobId) -> Result<Key, OutcomeError> {
     let parsed = format!("tenants/{tenant}/jobs/{job}.json").parse();
+    parsed.map_err(|source| OutcomeError::Key {
+        job: job.clone(),
+        source,
+    })
+}
+
+/// `tenants/<tenant>/jobs/<job>.deliveries.json`
+fn deliveries_key(tenant: &TenantId, job: &JobId) -> Result<Key, OutcomeError> {
+    let parsed = format!("tenants/{tenant}/jobs/{job}.deliveries.json").parse();
     parsed.map_err(|source| OutcomeError::Key {
         job: job.clone(),
         source,

@@ -93,6 +93,7 @@ mod tests {
             source: Source::GitWorker,
             timestamp: datetime!(2026-01-02 03:04:05 UTC),
             job_id: mayfly_protocol::JobId::new_now(),
+            usage: None,
         };
         let frame = encode_event(4, &event);
         assert_eq!(frame.iter().filter(|byte| **byte == b'\n').count(), 3);

@@ -18,4 +18,5 @@ pub mod repo;
 pub mod s3;
 pub mod server;
 pub mod sse;
+pub mod tools;
 pub mod wait;

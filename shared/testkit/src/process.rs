@@ -65,6 +65,14 @@ impl Launch {
         self
     }
 
+    /// With the content of this file as its standard input.
+    #[must_use]
+    pub fn stdin(mut self, file: &Path) -> Self {
+        let file = std::fs::File::open(file).expect("the file can be opened");
+        self.command.stdin(file);
+        self
+    }
+
     /// In this folder.
     #[must_use]
     pub fn folder(mut self, folder: &Path) -> Self {

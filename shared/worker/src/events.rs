@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mayfly_protocol::outcome::NumberedEvent;
-use mayfly_protocol::{ErrorCode, Event, EventBody, Failure, JobId, JobKind, Progress, Source, Stage};
+use mayfly_protocol::{ErrorCode, Event, EventBody, Failure, JobId, JobKind, Progress, Source, Stage, Usage};
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -67,6 +67,7 @@ impl Shared {
             source: self.source,
             timestamp: OffsetDateTime::now_utc(),
             job_id: self.job_id.clone(),
+            usage: None,
         }
     }
 
@@ -209,11 +210,16 @@ pub(crate) struct EventWriter {
 
 impl EventWriter {
     /// Takes no more progress, and gives the terminal event, with all events of the stream, which it ends.
-    pub(crate) fn seal(&self, outcome: Result<serde_json::Value, Failure>) -> (Event, Vec<NumberedEvent>) {
-        let terminal = self.shared.event(match outcome {
+    pub(crate) fn seal(
+        &self,
+        outcome: Result<serde_json::Value, Failure>,
+        usage: Usage,
+    ) -> (Event, Vec<NumberedEvent>) {
+        let mut terminal = self.shared.event(match outcome {
             Ok(data) => EventBody::Completed { data },
             Err(failure) => EventBody::Error(failure),
         });
+        terminal.usage = (usage != Usage::default()).then(|| Box::new(usage));
         let (mut events, id) = self.shared.queue().seal();
         events.push(NumberedEvent {
             id,
@@ -324,7 +330,7 @@ mod tests {
     #[tokio::test]
     async fn finishing_is_the_only_end() {
         let (writer, _sink, mut reader) = stream();
-        let (terminal, events) = writer.seal(Ok(serde_json::json!({"a": 1})));
+        let (terminal, events) = writer.seal(Ok(serde_json::json!({"a": 1})), Usage::default());
         assert_eq!((events.len(), &events[0].event), (1, &terminal));
         writer.finish(terminal);
         let (_, event) = reader.next().await.unwrap();

@@ -92,7 +92,7 @@ impl Task {
         };
         remove(&mut scratch, config.cleanup_grace).await;
         log_end(&job_id, &outcome);
-        let (terminal, events) = writer.seal(outcome);
+        let (terminal, events) = writer.seal(outcome, worker.runner.usage());
         facts.keep(&worker, events).await;
         writer.finish(terminal);
         if timeout(config.flush_grace, deliveries.all()).await.is_err() {

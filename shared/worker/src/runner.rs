@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mayfly_protocol::{Failure, Job, JobId, JobKind, JobOutcome, Source, TenantId};
+use mayfly_protocol::{Failure, Job, JobId, JobKind, JobOutcome, Source, TenantId, Usage};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,11 @@ pub trait JobRunner: Send + Sync + 'static {
     /// The runtime replaces its code by that of the reason for the cancellation and keeps its text, which says what became of the session. A runner that does not return within the grace is left behind.
     /// A panic becomes the failure `internal`.
     async fn run(&self, job: Job, context: JobContext) -> Result<serde_json::Value, Failure>;
+
+    /// What was used so far, which is told with the end of the job; nothing, if not said otherwise.
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
 
     /// Where outcomes are kept before they are announced; nowhere, if not said otherwise.
     fn outcomes(&self) -> Option<&dyn OutcomeStore> {

@@ -5,20 +5,21 @@ use std::collections::HashSet;
 use mayfly_protocol::event::timestamp;
 use mayfly_protocol::{CommitId, Generation, Refusal, SessionId, TreeId};
 use mayfly_session::{Deleted, HistoryEntry, LoadError, Manifest, PackEntry, Session, SessionPage};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::sessions::refusal;
 
 /// One page of sessions.
-#[derive(Serialize)]
-pub(super) struct SessionList {
+#[derive(Serialize, JsonSchema)]
+pub(in crate::routes) struct SessionList {
     sessions: Vec<Listed>,
     /// What `after` is for the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<SessionId>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
 enum Listed {
     Readable(Box<SessionSummary>),
@@ -26,7 +27,7 @@ enum Listed {
 }
 
 /// A session that is there and cannot be read.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Unreadable {
     session_id: SessionId,
@@ -34,7 +35,7 @@ struct Unreadable {
     refusal: Refusal,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SessionSummary {
     session_id: SessionId,
@@ -48,15 +49,17 @@ pub(super) struct SessionSummary {
     worktree: TreeId,
     shallow: bool,
     pinned: bool,
+    #[schemars(extend("format" = "date-time"))]
     created_at: String,
+    #[schemars(extend("format" = "date-time"))]
     updated_at: String,
     pack_count: usize,
     pack_bytes: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct SessionDetail<'a> {
+pub(in crate::routes) struct SessionDetail<'a> {
     #[serde(flatten)]
     summary: SessionSummary,
     depth: Option<u32>,
@@ -68,7 +71,7 @@ pub(super) struct SessionDetail<'a> {
 }
 
 /// A push that was begun, and of which it is not known yet whether it was done.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct PushUnderWay<'a> {
     job_id: &'a str,
@@ -77,16 +80,16 @@ struct PushUnderWay<'a> {
 }
 
 /// Whether a session is kept however long it is not used.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Pinned {
+pub(in crate::routes) struct Pinned {
     pub(super) session_id: SessionId,
     pub(super) pinned: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Removed {
+pub(in crate::routes) struct Removed {
     session_id: SessionId,
     deleted: bool,
     objects: usize,

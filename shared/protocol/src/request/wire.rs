@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use base64::Engine as _;
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -13,67 +14,147 @@ use super::{
 };
 use crate::limits;
 
-#[derive(Deserialize)]
+/// Clone a repository into a session, or pull into one that exists.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "CloneRepositoryRequest")]
 pub(super) struct WireCloneRepository {
+    /// The session: letters, digits, `.`, `_` and `-`, beginning with a letter or digit, without `..`.
+    #[schemars(length(min = 1, max = 128))]
     pub(super) session_id: String,
+    /// The repository: `https://…` (or `http://…` where private hosts are allowed), without credentials, query or fragment.
+    #[schemars(length(max = 2048))]
     pub(super) repo_url: String,
+    /// The branch; the remote's default branch when absent, and on a session that exists the session's own.
+    #[schemars(length(max = 200))]
     pub(super) branch: Option<String>,
+    /// A token (the password of user `x-access-token`), `user:password`, or `Bearer …`.
+    #[schemars(with = "Option<String>", extend("format" = "password"))]
     pub(super) access_token: Option<SecretString>,
+    /// Stand at this commit instead of the branch's tip.
+    #[schemars(regex(pattern = "^[0-9a-f]{40}$"))]
     pub(super) commit: Option<String>,
+    /// The number of commits from the tip; the service chooses when absent.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) depth: Option<u32>,
+    /// All history, whatever the limits; not together with `depth`.
     pub(super) unshallow: Option<bool>,
+    /// The contents of Git LFS too, from now on.
     pub(super) lfs: Option<bool>,
+    /// Where the gateway says that the job has ended: an `https` address without user information and fragment.
+    #[schemars(length(max = 2048), extend("format" = "uri"))]
+    pub(super) callback_url: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// Make a branch, and push it.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "CreateBranchRequest")]
 pub(super) struct WireCreateBranch {
+    /// The session: letters, digits, `.`, `_` and `-`, beginning with a letter or digit, without `..`.
+    #[schemars(length(min = 1, max = 128))]
     pub(super) session_id: String,
+    /// What the branch is for; its name is made from it.
+    #[schemars(length(max = 65536))]
     pub(super) user_request: String,
+    /// The branch to start from; the session's own when absent.
+    #[schemars(length(max = 200))]
     pub(super) base_branch: Option<String>,
+    /// The repository to clone first when the session does not exist.
+    #[schemars(length(max = 2048))]
     pub(super) repo_url: Option<String>,
+    /// The name, where the caller chooses it.
+    #[schemars(length(max = 200))]
     pub(super) branch_name: Option<String>,
+    /// The credential for the LLM.
+    #[schemars(with = "Option<String>", extend("format" = "password"))]
     pub(super) claude_credentials: Option<SecretString>,
+    /// The token for the git host, as `accessToken` of a clone.
+    #[schemars(with = "Option<String>", extend("format" = "password"))]
     pub(super) github_access_token: Option<SecretString>,
+    /// `true` when absent.
     pub(super) push: Option<bool>,
+    /// The contents of Git LFS too, where this clones `repoUrl` first.
     pub(super) lfs: Option<bool>,
+    /// Where the gateway says that the job has ended: an `https` address without user information and fragment.
+    #[schemars(length(max = 2048), extend("format" = "uri"))]
+    pub(super) callback_url: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// Commit the worktree, and push it.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "CommitAndPushRequest")]
 pub(super) struct WireCommitAndPush {
+    /// The session: letters, digits, `.`, `_` and `-`, beginning with a letter or digit, without `..`.
+    #[schemars(length(min = 1, max = 128))]
     pub(super) session_id: String,
+    /// The credential for the LLM.
+    #[schemars(with = "Option<String>", extend("format" = "password"))]
     pub(super) claude_credentials: Option<SecretString>,
+    /// The token for the git host, as `accessToken` of a clone.
+    #[schemars(with = "Option<String>", extend("format" = "password"))]
     pub(super) github_access_token: Option<SecretString>,
+    /// The user on whose behalf the service asks; kept in the session's history.
+    #[schemars(length(max = 256))]
     pub(super) user_id: Option<String>,
+    /// The commit message, where the caller writes it.
+    #[schemars(length(min = 1, max = 65536))]
     pub(super) message: Option<String>,
+    /// Mayfly's own identity when absent.
     pub(super) author: Option<WireAuthor>,
+    /// `true` when absent.
     pub(super) push: Option<bool>,
+    /// Where the gateway says that the job has ended: an `https` address without user information and fragment.
+    #[schemars(length(max = 2048), extend("format" = "uri"))]
+    pub(super) callback_url: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// Who wrote a change.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Author")]
 pub(super) struct WireAuthor {
+    #[schemars(length(min = 1, max = 256))]
     pub(super) name: String,
+    #[schemars(length(min = 1, max = 256))]
     pub(super) email: String,
 }
 
-#[derive(Deserialize)]
+/// Change files in the worktree: exactly one of `patch` and `files`.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "ApplyChangesRequest")]
 pub(super) struct WireApplyChanges {
+    /// The session: letters, digits, `.`, `_` and `-`, beginning with a letter or digit, without `..`.
+    #[schemars(length(min = 1, max = 128))]
     pub(super) session_id: String,
+    /// A unified diff, as `git diff` writes it.
     pub(super) patch: Option<String>,
+    /// Whole files, each path once.
+    #[schemars(length(max = 10_000))]
     pub(super) files: Option<Vec<WireFileChange>>,
+    /// Where the gateway says that the job has ended: an `https` address without user information and fragment.
+    #[schemars(length(max = 2048), extend("format" = "uri"))]
+    pub(super) callback_url: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// What becomes of one file: exactly one of `content`, `contentBase64` and `delete`.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "FileToChange")]
 pub(super) struct WireFileChange {
+    /// The file, relative to the repository's root.
+    #[schemars(length(min = 1, max = 4095))]
     pub(super) path: String,
+    /// The whole new content; of a link, its target.
     pub(super) content: Option<String>,
+    /// The same in Base64.
     pub(super) content_base64: Option<String>,
+    /// `true`: the file goes.
     pub(super) delete: Option<bool>,
+    /// The new mode; otherwise the file keeps its own.
+    #[schemars(regex(pattern = "^(100644|100755|120000)$"))]
     pub(super) mode: Option<String>,
 }
 
@@ -106,6 +187,7 @@ impl TryFrom<WireCloneRepository> for CloneRepository {
             commit: optional("commit", wire.commit.as_deref())?,
             history,
             lfs: wire.lfs.unwrap_or(false),
+            callback_url: optional("callbackUrl", wire.callback_url.as_deref())?,
         })
     }
 }
@@ -130,6 +212,7 @@ impl TryFrom<WireCreateBranch> for CreateBranch {
             llm_credential: secret("claudeCredentials", wire.claude_credentials)?,
             access_token: secret("githubAccessToken", wire.github_access_token)?,
             push: wire.push.unwrap_or(true),
+            callback_url: optional("callbackUrl", wire.callback_url.as_deref())?,
         })
     }
 }
@@ -157,6 +240,7 @@ impl TryFrom<WireCommitAndPush> for CommitAndPush {
             message,
             author,
             push: wire.push.unwrap_or(true),
+            callback_url: optional("callbackUrl", wire.callback_url.as_deref())?,
         })
     }
 }
@@ -190,6 +274,7 @@ impl TryFrom<WireApplyChanges> for ApplyChanges {
         Ok(Self {
             session_id: parsed("sessionId", &wire.session_id)?,
             changes,
+            callback_url: optional("callbackUrl", wire.callback_url.as_deref())?,
         })
     }
 }

@@ -4,6 +4,7 @@ use mayfly_git::diff::{ChangeKind, DiffSummary, FileDiff, UnifiedPatch};
 use mayfly_git::scratch::Scratch;
 use mayfly_git::tree::TreeEntry;
 use mayfly_protocol::{CommitId, Generation, SessionId, TreeId};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::objects::Objects;
@@ -11,7 +12,7 @@ use super::{SessionView, ViewError};
 use crate::manifest::{MAX_WHOLE_BYTES, PackKind};
 
 /// The worktree against the head, file by file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionDiff {
     /// The session.
@@ -37,7 +38,7 @@ pub struct SessionDiff {
 }
 
 /// What happened to a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FileChange {
     /// It is new.
@@ -53,7 +54,7 @@ pub enum FileChange {
 }
 
 /// What changed in one file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangedFile {
     /// Its path; bytes that are not UTF-8 are replaced.

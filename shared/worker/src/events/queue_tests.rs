@@ -20,6 +20,7 @@ fn event(stage: Stage, message: &str) -> Event {
         source: Source::GitWorker,
         timestamp: OffsetDateTime::UNIX_EPOCH,
         job_id: JobId::new_now(),
+        usage: None,
     }
 }
 
