@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs the programs that only the tests need: S3 servers (moto, ministack, Ceph's gateway, s3s-fs), an LLM server (aimock), a Git LFS
-# server (giftless) and client, and SSE clients that nobody here wrote.
+# server (giftless) and client, SSE clients that nobody here wrote, promtool, and readers of OpenAPI documents and of traces.
 #
 # Run by .ci/run before the tests, and by hand once: `.ci/tools.sh`. A second run finds everything in place and changes nothing.
-# Everything goes under ${MAYFLY_TOOLS:-target/tools}: `py`, `ministack` and `lfs` are Python venvs, `node` holds `node_modules`, `s3s` a program
+# Everything goes under ${MAYFLY_TOOLS:-target/tools}: `py`, `ministack`, `lfs` and `openapi` are Python venvs, `node` holds `node_modules`, `s3s` a program
 # that cargo builds. Only Ceph, and what is missing of python3, its venv module, git-lfs, node and npm, is installed by apt, and only as root.
 set -euo pipefail
 

@@ -17,6 +17,7 @@ use mayfly_storage::probe::ProbeError;
 use mayfly_storage::{ObjectStore, Race, SharedOpenError, StorageOptions, StorageUrl};
 
 use crate::gc::CollectArgs;
+use crate::trace::TraceArgs;
 use crate::webhook::WebhookArgs;
 
 /// How the log looks.
@@ -115,6 +116,8 @@ pub(crate) struct WorkerArgs {
     /// Drain and exit when standard input ends.
     #[arg(long)]
     pub(crate) exit_with_parent: bool,
+    #[command(flatten)]
+    pub(crate) trace: TraceArgs,
 }
 
 /// A git worker.
@@ -345,6 +348,8 @@ pub(crate) struct GatewayArgs {
     pub(crate) collect: CollectArgs,
     #[command(flatten)]
     pub(crate) webhooks: WebhookArgs,
+    #[command(flatten)]
+    pub(crate) trace: TraceArgs,
 }
 
 /// How long jobs may wait, and how many.

@@ -11,6 +11,7 @@ mod health;
 mod keys;
 mod secret;
 mod signal;
+mod trace;
 mod up;
 mod webhook;
 mod worker;

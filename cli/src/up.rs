@@ -17,6 +17,7 @@ use mayfly_gateway::{
 use mayfly_protocol::SecretString;
 use mayfly_server::bearer::FleetTokens;
 use mayfly_storage::{Race, StorageUrl};
+use mayfly_telemetry::trace::Tracing;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,8 +25,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::args::{GatewayArgs, GitArgs, QueueArgs, StorageArgs, extra_ca};
 use crate::gc::CollectArgs;
+use crate::trace::TraceArgs;
 use crate::webhook::WebhookArgs;
-use crate::{secret, signal};
+use crate::{secret, signal, trace};
 
 /// Variables for the processes that are started.
 pub(crate) type Environment = Vec<(OsString, OsString)>;
@@ -66,6 +68,8 @@ pub(crate) struct UpArgs {
     collect: CollectArgs,
     #[command(flatten)]
     webhooks: WebhookArgs,
+    #[command(flatten)]
+    trace: TraceArgs,
 }
 
 impl UpArgs {
@@ -116,10 +120,12 @@ pub(crate) struct Fleet {
     drain: CancellationToken,
     gateway: JoinHandle<anyhow::Result<()>>,
     workers: Workers,
+    tracing: Tracing,
 }
 
 impl Fleet {
     pub(crate) async fn start(args: UpArgs, log: Environment) -> anyhow::Result<Self> {
+        let tracing = args.trace.open("mayfly-gateway")?;
         let storage = storage_url(args.storage_url.clone())?;
         let opened = args.storage.open(&storage, Race::Now).await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
@@ -138,6 +144,7 @@ impl Fleet {
             storage: Some(Arc::clone(&opened)),
             collect: args.collect.config(&opened)?,
             webhooks: args.webhooks.config(args.git.extra_ca_file())?,
+            tracer: tracing.tracer(),
             sessions: Some(SessionsConfig::new(opened, args.tmp_dir.clone())),
             ..gateway_config(&args.queue)
         };
@@ -149,6 +156,7 @@ impl Fleet {
             drain,
             gateway,
             workers,
+            tracing,
         })
     }
 
@@ -183,6 +191,7 @@ impl Fleet {
         self.drain.cancel();
         let ended = self.gateway.await;
         self.workers.stop().await;
+        self.tracing.shutdown(trace::GRACE).await;
         ended.context("the gateway panicked")?
     }
 
@@ -216,6 +225,7 @@ impl Workers {
         env.extend(args.git.to_environment());
         env.push(("STORAGE_URL".into(), storage.to_string().into()));
         env.extend(args.storage.to_environment());
+        env.extend(args.trace.to_environment());
         let end = CancellationToken::new();
         let start = |kind: WorkerKind, command: &str, workers: NonZeroUsize, reserve: usize| {
             let config = SupervisorConfig::new(
@@ -295,6 +305,7 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
     let sessions = storage
         .clone()
         .map(|opened| SessionsConfig::new(opened, args.tmp_dir.clone()));
+    let tracing = args.trace.open("mayfly-gateway")?;
     let config = GatewayConfig {
         git_workers: workers("GIT_WORKERS", args.git_workers.as_deref())?,
         code_workers: workers("CODE_WORKERS", args.code_workers.as_deref())?,
@@ -306,6 +317,7 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
         sessions,
         collect: collect.transpose()?.flatten(),
         webhooks: args.webhooks.config(args.extra_ca_file.as_ref())?,
+        tracer: tracing.tracer(),
         ..gateway_config(&args.queue)
     };
     let listener = TcpListener::bind((args.host, args.port)).await.with_context(|| {
@@ -315,5 +327,7 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
         )
     })?;
     announce(listener.local_addr()?)?;
-    Ok(mayfly_gateway::run(config, listener, shutdown).await?)
+    let ended = mayfly_gateway::run(config, listener, shutdown).await;
+    tracing.shutdown(trace::GRACE).await;
+    Ok(ended?)
 }

@@ -9,22 +9,24 @@ use mayfly_git_worker::{GitLimits, GitWorker, GitWorkerConfig, Identity};
 use mayfly_naming::{LlmConfig, Namer, Provider};
 use mayfly_protocol::SecretString;
 use mayfly_storage::{ObjectStore, Race};
+use mayfly_telemetry::trace::Tracing;
 use mayfly_worker::WorkerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::args::{CodeWorkerArgs, GitArgs, GitWorkerArgs, LlmArgs, LlmProvider, WorkerArgs};
-use crate::{secret, signal};
+use crate::{secret, signal, trace};
 
 /// `mayfly git-worker`
 pub(crate) async fn git_worker(args: GitWorkerArgs) -> anyhow::Result<()> {
-    let start = Start::new(&args.worker, args.port).await?;
+    let start = Start::new(&args.worker, args.port, "mayfly-git-worker").await?;
     let storage = args.storage.open(&args.storage_url, Race::UnlessNoted).await?;
     let runner = make_git_worker(&args.git, storage)?;
     let worker = runner.clone();
     start.announce(&args.worker)?;
     mayfly_worker::run(start.config, start.listener, runner, start.shutdown).await?;
+    start.tracing.shutdown(trace::GRACE).await;
     let metered = worker.storage();
     let (read, written) = (metered.read_bytes(), metered.written_bytes());
     tracing::info!(
@@ -38,9 +40,10 @@ pub(crate) async fn git_worker(args: GitWorkerArgs) -> anyhow::Result<()> {
 
 /// `mayfly code-worker`
 pub(crate) async fn code_worker(args: CodeWorkerArgs) -> anyhow::Result<()> {
-    let start = Start::new(&args.worker, args.port).await?;
+    let start = Start::new(&args.worker, args.port, "mayfly-code-worker").await?;
     start.announce(&args.worker)?;
     mayfly_code_worker::run(start.config, start.listener, start.shutdown).await?;
+    start.tracing.shutdown(trace::GRACE).await;
     Ok(())
 }
 
@@ -50,10 +53,12 @@ struct Start {
     listener: TcpListener,
     address: SocketAddr,
     shutdown: CancellationToken,
+    tracing: Tracing,
 }
 
 impl Start {
-    async fn new(args: &WorkerArgs, port: u16) -> anyhow::Result<Self> {
+    async fn new(args: &WorkerArgs, port: u16, service: &'static str) -> anyhow::Result<Self> {
+        let tracing = args.trace.open(service)?;
         let tasks = TaskTracker::new();
         let shutdown = signal::shutdown_token(&tasks)?;
         if args.exit_with_parent {
@@ -69,6 +74,7 @@ impl Start {
             tls: args.tls.files(),
             job_timeout: args.job_timeout,
             drain_grace: args.drain_grace,
+            tracer: tracing.tracer(),
             ..WorkerConfig::default()
         };
         Ok(Self {
@@ -76,6 +82,7 @@ impl Start {
             listener,
             address,
             shutdown,
+            tracing,
         })
     }
 

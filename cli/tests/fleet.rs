@@ -18,6 +18,7 @@ mod fleet {
     mod rig;
     mod sessions;
     mod storage;
+    mod traces;
     mod up;
     mod wire;
     mod worker;

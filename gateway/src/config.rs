@@ -8,6 +8,7 @@ use mayfly_queue::{ComeBack, QueueSettings};
 use mayfly_server::TlsFiles;
 use mayfly_server::bearer::FleetTokens;
 use mayfly_storage::ObjectStore;
+use mayfly_telemetry::trace::Tracer;
 
 use crate::access::KeysConfig;
 use crate::collect::CollectConfig;
@@ -106,6 +107,8 @@ pub struct GatewayConfig {
     pub finished_bytes_kept: usize,
     /// Readers of one job's stream at the same time.
     pub streams_per_job: usize,
+    /// Where the spans of jobs begin.
+    pub tracer: Tracer,
     /// How receivers of webhooks are told; without it, no job may have a `callbackUrl`.
     pub webhooks: Option<WebhookConfig>,
     /// Tenants that have labels of their own in the metrics; the others are counted as `other`.
@@ -178,6 +181,7 @@ impl Default for GatewayConfig {
             finished_jobs_kept: 1000,
             finished_bytes_kept: 128 * 1024 * 1024,
             streams_per_job: 32,
+            tracer: Tracer::default(),
             webhooks: None,
             metrics_tenants: 50,
             dns_refresh: Duration::from_secs(1),

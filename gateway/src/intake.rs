@@ -5,8 +5,9 @@
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
-use mayfly_protocol::{CallbackUrl, ErrorCode, Job, JobKind, Refusal, SessionId, TenantId};
+use mayfly_protocol::{CallbackUrl, ErrorCode, Job, JobKind, Refusal, SessionId, TenantId, header};
 use mayfly_server::request::{BodyLimits, check_json, read_body};
+use mayfly_telemetry::trace::TraceContext;
 
 use crate::config::GatewayConfig;
 use crate::held::Hold;
@@ -33,6 +34,8 @@ pub(crate) struct Intake {
     pub(crate) respond_async: bool,
     /// There where the client sent an idempotency key.
     pub(crate) keyed: Option<Keyed>,
+    /// The trace that the client's request belongs to.
+    pub(crate) trace: Option<TraceContext>,
     /// Whom to tell of the end.
     pub(crate) callback_url: Option<CallbackUrl>,
 }
@@ -58,9 +61,15 @@ pub(crate) async fn read(
         session: job.session_id().clone(),
         keyed: key.map(|key| Keyed::new(key, kind, &body.bytes)),
         callback_url: job.callback_url().cloned(),
+        trace: trace(&head.headers),
         body,
         respond_async: prefers_async(&head.headers),
     })
+}
+
+/// What is not as the specification has it begins a trace anew, which it asks for.
+fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    headers.get(header::TRACEPARENT)?.to_str().ok()?.parse().ok()
 }
 
 fn prefers_async(headers: &HeaderMap) -> bool {

@@ -19,6 +19,7 @@ use crate::dispatch::{Lease, Place};
 use crate::fleet::WorkerKind;
 use crate::fleet::roster::Release;
 use crate::intake::HeldBody;
+use crate::job_trace::JobTrace;
 use crate::jobs::{End, JobWriter};
 use crate::open_record::{NotNoted, OpenRecord};
 use crate::outcome;
@@ -40,6 +41,7 @@ pub(crate) struct JobRun {
     is_touched: bool,
     /// How often it was noted to whom the job is sent.
     sends: u64,
+    trace: JobTrace,
     attempt: u32,
     deadline: Instant,
     last_position: Option<Position>,
@@ -87,6 +89,7 @@ impl JobRun {
         position: Position,
         body: HeldBody,
         record: Arc<OpenRecord>,
+        trace: JobTrace,
     ) -> Self {
         let mut run = Self {
             deadline: Instant::now() + gateway.config.queue_timeout,
@@ -95,6 +98,7 @@ impl JobRun {
             place,
             body,
             record,
+            trace,
             is_touched: false,
             sends: 0,
             attempt: 1,
@@ -113,6 +117,7 @@ impl JobRun {
                 Waited::Worker(lease) => lease,
                 Waited::Over(failure) => return self.end(failure).await,
             };
+            self.trace.attempts(self.attempt, lease.url());
             if let Some(failure) = self.note_worker(&lease).await {
                 lease.release(Release::Untouched);
                 return self.end(failure).await;
@@ -169,6 +174,7 @@ impl JobRun {
 
     /// Waits for a worker, and says where the job stands whenever that changes.
     async fn wait(&mut self) -> Waited {
+        self.trace.waits();
         let draining = self.gateway.draining.clone();
         let cancelled = self.writer.job().cancelled.clone();
         let interval = self.gateway.config.position_interval;
@@ -239,7 +245,9 @@ impl JobRun {
 
     async fn offer(&self, lease: &Lease) -> Tried {
         let job = self.writer.job();
+        let _dispatch = self.trace.dispatch();
         let order = Order {
+            trace: self.trace.context(),
             path: job.kind.path(),
             job_id: &job.id,
             attempt: self.attempt,
@@ -350,8 +358,10 @@ impl JobRun {
             place,
             record,
             gateway,
+            trace,
             ..
         } = self;
+        trace.ended(&end);
         drop(place);
         let job = Arc::clone(writer.job());
         writer.finish(end);

@@ -22,6 +22,7 @@ mod idempotency;
 mod intake;
 mod job_log;
 mod job_run;
+mod job_trace;
 mod jobs;
 mod metrics;
 mod open_record;

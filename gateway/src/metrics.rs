@@ -9,6 +9,7 @@ mod tenants;
 use std::time::Duration;
 
 use mayfly_protocol::{ErrorCode, JobKind, Usage};
+use prometheus::core::Collector;
 use prometheus::{
     CounterVec, Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
 };
@@ -38,10 +39,7 @@ pub(crate) struct Metrics {
     ran: HistogramVec,
     retries: IntCounterVec,
     lost: IntCounterVec,
-    storage_bytes: IntCounterVec,
-    git_bytes: IntCounterVec,
-    llm_requests: IntCounterVec,
-    llm_tokens: IntCounterVec,
+    usage: UsageCounters,
     requests: IntCounterVec,
     request_seconds: CounterVec,
     webhook_tries: IntCounterVec,
@@ -57,93 +55,134 @@ struct Terminal {
     usage: Usage,
 }
 
-impl Metrics {
-    /// Counts nothing yet; so many tenants have labels of their own.
-    pub(crate) fn new(tenants: usize) -> Self {
-        let registry = Registry::new();
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let made = IntCounterVec::new(Opts::new(name, help), labels).expect("a fixed, valid name");
-            registry
-                .register(Box::new(made.clone()))
-                .expect("each name is registered once");
-            made
-        };
-        let histogram = |name: &str, help: &str| {
-            let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
-            let made = HistogramVec::new(options, &["kind"]).expect("a fixed, valid name");
-            registry
-                .register(Box::new(made.clone()))
-                .expect("each name is registered once");
-            made
-        };
-        let request_seconds = CounterVec::new(
-            Opts::new(
-                "mayfly_http_request_seconds_total",
-                "Time until the heads of answers, by route and method.",
-            ),
-            &["route", "method"],
-        )
-        .expect("a fixed, valid name");
-        registry
-            .register(Box::new(request_seconds.clone()))
-            .expect("each name is registered once");
+/// What jobs used, as their workers told it.
+#[derive(Debug)]
+struct UsageCounters {
+    storage_bytes: IntCounterVec,
+    git_bytes: IntCounterVec,
+    llm_requests: IntCounterVec,
+    llm_tokens: IntCounterVec,
+}
+
+/// Where series are made; each name is registered once.
+struct Maker<'a>(&'a Registry);
+
+impl Maker<'_> {
+    fn counter(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.registered(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn seconds_counter(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
+        self.registered(CounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> HistogramVec {
+        let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+        self.registered(HistogramVec::new(options, &["kind"]))
+    }
+
+    fn registered<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        let made = made.expect("a fixed, valid name");
+        let registered = self.0.register(Box::new(made.clone()));
+        registered.expect("each name is registered once");
+        made
+    }
+}
+
+impl UsageCounters {
+    fn new(make: &Maker<'_>) -> Self {
         Self {
-            accepted: counter("mayfly_jobs_accepted_total", "Jobs that were let in.", &["kind"]),
-            ended: counter(
-                "mayfly_jobs_ended_total",
-                "Jobs that ended, by outcome: `completed`, or the code of the error.",
-                &["kind", "outcome"],
-            ),
-            waited: histogram(
-                "mayfly_job_wait_seconds",
-                "How long jobs waited for a worker, each attempt for itself.",
-            ),
-            ran: histogram(
-                "mayfly_job_run_seconds",
-                "How long jobs ran at a worker, each attempt for itself.",
-            ),
-            retries: counter(
-                "mayfly_job_retries_total",
-                "Jobs that were offered again: the worker `refused`, or was `lost` and a new attempt followed.",
-                &["kind", "reason"],
-            ),
-            lost: counter(
-                "mayfly_workers_lost_total",
-                "Workers that were lost with a job.",
-                &["worker"],
-            ),
-            storage_bytes: counter(
+            storage_bytes: make.counter(
                 "mayfly_job_storage_bytes_total",
                 "Bytes that jobs moved between workers and the object storage.",
                 &["kind", "direction"],
             ),
-            git_bytes: counter(
+            git_bytes: make.counter(
                 "mayfly_job_git_bytes_total",
                 "Bytes of bodies that jobs moved between workers and git hosts.",
                 &["kind", "direction"],
             ),
-            llm_requests: counter(
+            llm_requests: make.counter(
                 "mayfly_job_llm_requests_total",
                 "Questions of jobs that an LLM answered.",
                 &["kind"],
             ),
-            llm_tokens: counter(
+            llm_tokens: make.counter(
                 "mayfly_job_llm_tokens_total",
                 "Tokens of questions and answers, as the LLM's server counts them.",
                 &["kind", "direction"],
             ),
-            requests: counter(
+        }
+    }
+
+    fn add(&self, kind: JobKind, usage: &Usage) {
+        let kind = kind.as_str();
+        for (counters, direction, amount) in [
+            (&self.storage_bytes, "read", usage.storage_read_bytes),
+            (&self.storage_bytes, "written", usage.storage_written_bytes),
+            (&self.git_bytes, "received", usage.git_received_bytes),
+            (&self.git_bytes, "sent", usage.git_sent_bytes),
+            (&self.llm_tokens, "input", usage.llm_input_tokens),
+            (&self.llm_tokens, "output", usage.llm_output_tokens),
+        ] {
+            if amount > 0 {
+                counters.with_label_values(&[kind, direction]).inc_by(amount);
+            }
+        }
+        if usage.llm_requests > 0 {
+            let counter = self.llm_requests.with_label_values(&[kind]);
+            counter.inc_by(usage.llm_requests);
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts nothing yet; so many tenants have labels of their own.
+    pub(crate) fn new(tenants: usize) -> Self {
+        let registry = Registry::new();
+        let make = Maker(&registry);
+        Self {
+            accepted: make.counter("mayfly_jobs_accepted_total", "Jobs that were let in.", &["kind"]),
+            ended: make.counter(
+                "mayfly_jobs_ended_total",
+                "Jobs that ended, by outcome: `completed`, or the code of the error.",
+                &["kind", "outcome"],
+            ),
+            waited: make.seconds(
+                "mayfly_job_wait_seconds",
+                "How long jobs waited for a worker, each attempt for itself.",
+            ),
+            ran: make.seconds(
+                "mayfly_job_run_seconds",
+                "How long jobs ran at a worker, each attempt for itself.",
+            ),
+            retries: make.counter(
+                "mayfly_job_retries_total",
+                "Jobs that were offered again: the worker `refused`, or was `lost` and a new attempt followed.",
+                &["kind", "reason"],
+            ),
+            lost: make.counter(
+                "mayfly_workers_lost_total",
+                "Workers that were lost with a job.",
+                &["worker"],
+            ),
+            usage: UsageCounters::new(&make),
+            requests: make.counter(
                 "mayfly_http_requests_total",
                 "Requests that were answered, by route, method and status.",
                 &["route", "method", "status"],
             ),
-            request_seconds,
-            webhook_tries: counter(
+            request_seconds: make.seconds_counter(
+                "mayfly_http_request_seconds_total",
+                "Time until the heads of answers, by route and method.",
+                &["route", "method"],
+            ),
+            webhook_tries: make.counter(
                 "mayfly_webhook_tries_total",
                 "Tries to deliver webhooks, by how the receiver answered.",
                 &["answer"],
             ),
-            webhooks: counter(
+            webhooks: make.counter(
                 "mayfly_webhooks_total",
                 "Webhooks that were delivered or given up.",
                 &["state"],
@@ -198,28 +237,7 @@ impl Metrics {
             End::Ours(failure) => (failure.code.as_str(), Usage::default()),
         };
         self.ended.with_label_values(&[kind.as_str(), outcome]).inc();
-        self.used(kind, &usage);
-    }
-
-    fn used(&self, kind: JobKind, usage: &Usage) {
-        let kind = kind.as_str();
-        for (vec, direction, amount) in [
-            (&self.storage_bytes, "read", usage.storage_read_bytes),
-            (&self.storage_bytes, "written", usage.storage_written_bytes),
-            (&self.git_bytes, "received", usage.git_received_bytes),
-            (&self.git_bytes, "sent", usage.git_sent_bytes),
-            (&self.llm_tokens, "input", usage.llm_input_tokens),
-            (&self.llm_tokens, "output", usage.llm_output_tokens),
-        ] {
-            if amount > 0 {
-                vec.with_label_values(&[kind, direction]).inc_by(amount);
-            }
-        }
-        if usage.llm_requests > 0 {
-            self.llm_requests
-                .with_label_values(&[kind])
-                .inc_by(usage.llm_requests);
-        }
+        self.usage.add(kind, &usage);
     }
 
     /// A webhook was tried.
@@ -287,9 +305,13 @@ mod tests {
         let data = r#"{"data":{},"usage":{"storageReadBytes":5,"llmInputTokens":7,"ofTheFuture":1}}"#;
         metrics.ended(JobKind::CreateBranch, &End::Completed(data.into()));
         let read = metrics
+            .usage
             .storage_bytes
             .with_label_values(&["create_branch", "read"]);
-        let tokens = metrics.llm_tokens.with_label_values(&["create_branch", "input"]);
+        let tokens = metrics
+            .usage
+            .llm_tokens
+            .with_label_values(&["create_branch", "input"]);
         assert_eq!((read.get(), tokens.get()), (5, 7));
     }
 }

@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use mayfly_protocol::event::timestamp;
 use mayfly_protocol::{ExposeSecret, JobId, Refusal, SecretString, TenantId, header};
 use mayfly_telemetry::task;
+use mayfly_telemetry::trace::TraceContext;
 use rustls::pki_types::ServerName;
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
@@ -50,6 +51,7 @@ pub(crate) struct Order<'a> {
     /// Events of the job's stream before the worker's first.
     pub(crate) events_before: u64,
     pub(crate) body: Bytes,
+    pub(crate) trace: TraceContext,
 }
 
 /// Offers jobs to workers.
@@ -139,6 +141,7 @@ impl WorkerClient {
             (header::ACCEPTED_AT, timestamp::format(order.accepted_at)),
             (header::EVENTS_BEFORE, order.events_before.to_string()),
             (header::TENANT, order.tenant.to_string()),
+            (header::TRACEPARENT, order.trace.to_string()),
         ];
         for (name, value) in ours {
             headers.insert(

@@ -107,7 +107,7 @@ pub(super) async fn deliveries(
     id: JobPath,
 ) -> Response {
     let found = async {
-        let job = find(&gateway, &caller, id).await?;
+        let job = find(&gateway, &caller, id, Wanted::Shown).await?;
         let deliveries = gateway.webhooks.deliveries(&caller.tenant, &job.id).await;
         deliveries.ok_or_else(|| {
             let text = "no webhook of this job is known; it has no `callbackUrl`, or its log is gone";

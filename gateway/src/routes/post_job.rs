@@ -20,6 +20,7 @@ use crate::fleet::WorkerKind;
 use crate::idempotency::{self, Turn};
 use crate::intake::{self, HeldBody};
 use crate::job_run::JobRun;
+use crate::job_trace::JobTrace;
 use crate::jobs::{Job, JobState, JobWriter};
 use crate::open_record::OpenRecord;
 use crate::state::Gateway;
@@ -53,15 +54,16 @@ pub(super) async fn take(
         false => Some(gateway.access.stream(caller)?),
     };
     let callback_url = intake.callback_url;
+    let trace = JobTrace::begin(&gateway.config.tracer, kind, intake.trace);
     let (job, is_new) = match intake.keyed {
         None => {
             let writer = gateway.jobs.add(kind, lane);
-            (start(gateway, caller, writer, intake.body, None)?, true)
+            (start(gateway, caller, writer, intake.body, trace, None)?, true)
         }
         Some(keyed) => match idempotency::turn(gateway, kind, lane, &keyed).await? {
             Turn::Again(job) => (job, false),
             Turn::First(writer) => {
-                let started = start_keyed(gateway, caller, writer, intake.body).await;
+                let started = start_keyed(gateway, caller, writer, intake.body, trace).await;
                 if started.is_err() {
                     idempotency::give_back(gateway, &caller.tenant, &keyed).await;
                 }
@@ -84,6 +86,7 @@ async fn start_keyed(
     caller: &Caller,
     writer: JobWriter,
     body: HeldBody,
+    trace: JobTrace,
 ) -> Result<Arc<Job>, Refusal> {
     let record = Arc::new(OpenRecord::new(gateway.own_jobs.clone(), writer.job()));
     if let Err(error) = record.promise().await {
@@ -93,7 +96,7 @@ async fn start_keyed(
         let text = "the storage did not take note of the job in time, so it was not begun; send the request again with the same key";
         return Err(Refusal::new(ErrorCode::StorageUnavailable, text));
     }
-    let started = start(gateway, caller, writer, body, Some(Arc::clone(&record)));
+    let started = start(gateway, caller, writer, body, trace, Some(Arc::clone(&record)));
     if started.is_err() {
         record.withdraw().await;
     }
@@ -105,9 +108,13 @@ fn start(
     caller: &Caller,
     writer: JobWriter,
     body: HeldBody,
+    mut trace: JobTrace,
     noted: Option<Arc<OpenRecord>>,
 ) -> Result<Arc<Job>, Refusal> {
     let job = Arc::clone(writer.job());
+    trace.of(&job);
+    // What is logged here, and by the task of the job, has the trace's id.
+    let _entered = trace.log_span().entered();
     let worker_kind = WorkerKind::from(job.kind);
     let terms = caller.limits.terms();
     match gateway
@@ -125,7 +132,7 @@ fn start(
             );
             gateway.metrics.accepted(job.kind);
             let record = noted.unwrap_or_else(|| Arc::new(OpenRecord::new(gateway.own_jobs.clone(), &job)));
-            let run = JobRun::new(Arc::clone(gateway), writer, place, position, body, record);
+            let run = JobRun::new(Arc::clone(gateway), writer, place, position, body, record, trace);
             task::spawn(&gateway.running, run.carry_out());
             Ok(job)
         }

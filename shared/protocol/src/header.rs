@@ -10,3 +10,5 @@ pub const EVENTS_BEFORE: &str = "x-job-events-before";
 pub const ACCEPTED_AT: &str = "x-job-accepted-at";
 /// From the gateway to a worker: the tenant whose job this is.
 pub const TENANT: &str = "x-tenant-id";
+/// From clients to the gateway, and from there to a worker: the trace that the job belongs to (W3C Trace Context).
+pub const TRACEPARENT: &str = "traceparent";

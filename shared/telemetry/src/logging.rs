@@ -1,8 +1,16 @@
 //! The log: sentences for people with fields for queries, on standard error.
 
+mod trace_id;
+
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::format::{DefaultFields, Format, JsonFields};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use trace_id::{TraceIds, WithTraceId};
 
 /// The form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,14 +41,22 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), InvalidFilter> {
         filter: filter.to_owned(),
         source,
     })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(env_filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+    let registry = tracing_subscriber::registry().with(env_filter);
     // An error means that a log is set up already, which is what was asked for.
     let _already_set = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => registry.with(on_stderr()).try_init(),
+        LogFormat::Json => {
+            let layer = on_stderr()
+                .fmt_fields(JsonFields::new())
+                .event_format(WithTraceId::default());
+            registry.with(TraceIds).with(layer).try_init()
+        }
     };
     Ok(())
+}
+
+fn on_stderr<S>() -> fmt::Layer<S, DefaultFields, Format, fn() -> std::io::Stderr> {
+    fmt::layer()
+        .with_writer(std::io::stderr as fn() -> std::io::Stderr)
+        .with_ansi(std::io::stderr().is_terminal())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mayfly_protocol::limits;
 use mayfly_server::TlsFiles;
 use mayfly_server::bearer::FleetTokens;
+use mayfly_telemetry::trace::Tracer;
 
 /// The settings of a one-job worker.
 #[derive(Debug, Clone)]
@@ -56,6 +57,8 @@ pub struct WorkerConfig {
     pub event_buffer: usize,
     /// The least time between two progress figures of one stage.
     pub progress_interval: Duration,
+    /// Where the spans of the job begin.
+    pub tracer: Tracer,
     /// The pause after a connection could not be accepted.
     pub accept_pause: Duration,
 }
@@ -86,6 +89,7 @@ impl Default for WorkerConfig {
             connection_buffer_bytes: 64 * 1024,
             event_buffer: 64,
             progress_interval: Duration::from_millis(250),
+            tracer: Tracer::default(),
             accept_pause: Duration::from_millis(100),
         }
     }

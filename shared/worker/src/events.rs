@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::stages::StageSpans;
 use queue::{Admission, EventQueue, Popped, Weight};
 
 /// Bytes of a message for people; a longer one is cut.
@@ -25,6 +26,7 @@ pub(crate) struct StreamSettings {
     pub(crate) source: Source,
     pub(crate) buffer: usize,
     pub(crate) progress_interval: Duration,
+    pub(crate) stages: StageSpans,
 }
 
 /// Opens the stream of a job.
@@ -36,6 +38,7 @@ pub(crate) fn open(settings: StreamSettings) -> (EventWriter, ProgressSink, Even
         grown: watch::Sender::new(()),
         source: settings.source,
         job_id: settings.job_id,
+        stages: settings.stages,
     });
     let writer = EventWriter {
         shared: Arc::clone(&shared),
@@ -53,6 +56,7 @@ struct Shared {
     grown: watch::Sender<()>,
     source: Source,
     job_id: JobId,
+    stages: StageSpans,
 }
 
 impl Shared {
@@ -82,7 +86,10 @@ impl Shared {
         let admission = self.queue().offer(stage, weight, event, Instant::now());
         self.grown.send_replace(());
         match admission {
-            Admission::Taken => self.changed.notify_one(),
+            Admission::Taken => {
+                self.stages.enter(stage);
+                self.changed.notify_one();
+            }
             Admission::Dropped => {}
             Admission::OutOfOrder => {
                 tracing::error!(job.id = %self.job_id, ?stage, "a stage out of its order was reported, and is left out");
@@ -220,6 +227,7 @@ impl EventWriter {
             Err(failure) => EventBody::Error(failure),
         });
         terminal.usage = (usage != Usage::default()).then(|| Box::new(usage));
+        self.shared.stages.leave();
         let (mut events, id) = self.shared.queue().seal();
         events.push(NumberedEvent {
             id,
@@ -303,6 +311,8 @@ impl EventFollower {
 
 #[cfg(test)]
 mod tests {
+    use mayfly_telemetry::trace::{TraceContext, Tracer};
+
     use super::*;
 
     fn stream() -> (EventWriter, ProgressSink, EventReader) {
@@ -312,6 +322,7 @@ mod tests {
             source: Source::GitWorker,
             buffer: 4,
             progress_interval: Duration::from_millis(250),
+            stages: StageSpans::below(Tracer::default(), TraceContext::new_root()),
         })
     }
 

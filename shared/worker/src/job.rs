@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mayfly_protocol::{ErrorCode, Failure, Job, JobId};
 use mayfly_telemetry::task;
+use mayfly_telemetry::trace::{Span, SpanKind};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::task::{JoinError, JoinHandle};
@@ -23,6 +24,7 @@ use crate::run::Worker;
 use crate::runner::JobContext;
 use crate::scratch::Scratch;
 use crate::slot::{JobClaim, Occupant};
+use crate::stages::StageSpans;
 
 /// Claims the slot and starts the job; `None` where the slot is taken. The job goes on whoever reads or does not read its events.
 ///
@@ -35,7 +37,14 @@ pub(crate) fn start(
     let started_at = OffsetDateTime::now_utc();
     let facts = Facts::of(&request, started_at);
     let JobRequest { job, order } = request;
+    let (id, kind, attempt) = (order.job_id.clone(), job.kind().as_str(), order.attempt);
+    let tracer = &worker.config.tracer;
+    let mut trace = tracer.start(format!("work {kind}"), SpanKind::Server, order.trace);
+    trace.set("mayfly.job.id", id.as_str());
+    trace.set("mayfly.job.attempt", attempt.to_string());
+    let context = trace.context();
     let (writer, sink, reader) = events::open(StreamSettings {
+        stages: StageSpans::below(tracer.clone(), context),
         kind: job.kind(),
         job_id: order.job_id.clone(),
         source: worker.runner.source(),
@@ -53,14 +62,14 @@ pub(crate) fn start(
         deliveries: deliveries.clone(),
         asked: asked.clone(),
     })?;
-    let (id, kind, attempt) = (&order.job_id, job.kind().as_str(), order.attempt);
-    let span = tracing::info_span!("job", job.id = %id, job.kind = kind, job.attempt = attempt);
+    let span = tracing::info_span!("job", job.id = %id, job.kind = kind, job.attempt = attempt, trace_id = %context.trace_id());
     let task = Task {
         worker: Arc::clone(worker),
         job,
         order,
         sink,
         asked,
+        trace,
     };
     let work = task.carry_out(claim, writer, facts, deliveries).instrument(span);
     task::spawn(&worker.jobs, work);
@@ -74,6 +83,7 @@ struct Task {
     sink: ProgressSink,
     /// Fires when a client cancels the job.
     asked: CancellationToken,
+    trace: Span,
 }
 
 impl Task {
@@ -119,7 +129,7 @@ impl Task {
         })
     }
 
-    async fn run_in(self, scratch: &Scratch) -> Result<Value, Failure> {
+    async fn run_in(mut self, scratch: &Scratch) -> Result<Value, Failure> {
         let cancel = CancellationToken::new();
         let context = JobContext {
             job_id: self.order.job_id,
@@ -140,7 +150,11 @@ impl Task {
             shutdown: &self.worker.shutdown,
             asked: &self.asked,
         };
-        stops.supervise(&cancel, work).await
+        let outcome = stops.supervise(&cancel, work).await;
+        if let Err(failure) = &outcome {
+            self.trace.fail(failure.code.as_str());
+        }
+        outcome
     }
 }
 

@@ -18,6 +18,7 @@ mod run;
 mod runner;
 mod scratch;
 mod slot;
+mod stages;
 
 pub use config::WorkerConfig;
 pub use events::ProgressSink;

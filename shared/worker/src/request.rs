@@ -9,6 +9,7 @@ use http::{HeaderMap, Request};
 use mayfly_protocol::event::timestamp;
 use mayfly_protocol::{ErrorCode, Job, JobId, JobKind, Refusal, TenantId, header};
 use mayfly_server::request::{BodyLimits, check_json, invalid_header, read_body, single_header};
+use mayfly_telemetry::trace::TraceContext;
 use time::OffsetDateTime;
 
 use crate::config::WorkerConfig;
@@ -27,6 +28,8 @@ pub(crate) struct Order {
     pub(crate) tenant: TenantId,
     /// Events of the job's stream before this worker's first.
     pub(crate) events_before: u64,
+    /// The trace that the job belongs to.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// Reads a request for a job of this kind: 415, 413, 400, and 408 where the body does not arrive.
@@ -80,9 +83,15 @@ impl Order {
             attempt: attempt.unwrap_or(1),
             accepted_at,
             events_before: parsed(headers, header::EVENTS_BEFORE, "is not a number")?.unwrap_or(0),
+            trace: trace(headers),
             tenant: parsed(headers, header::TENANT, "is not a tenant's id")?.unwrap_or_default(),
         })
     }
+}
+
+/// What is not as the specification has it begins a trace anew, which it asks for.
+fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    headers.get(header::TRACEPARENT)?.to_str().ok()?.parse().ok()
 }
 
 fn parsed<T: FromStr>(headers: &HeaderMap, name: &str, rule: &str) -> Result<Option<T>, Refusal> {

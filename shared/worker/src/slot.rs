@@ -108,8 +108,11 @@ mod tests {
 
     use mayfly_protocol::Source;
 
+    use mayfly_telemetry::trace::{TraceContext, Tracer};
+
     use super::*;
     use crate::events::{StreamSettings, open};
+    use crate::stages::StageSpans;
 
     fn occupant() -> Occupant {
         let settings = StreamSettings {
@@ -118,6 +121,7 @@ mod tests {
             source: Source::GitWorker,
             buffer: 1,
             progress_interval: Duration::ZERO,
+            stages: StageSpans::below(Tracer::default(), TraceContext::new_root()),
         };
         let (_writer, events, _reader) = open(settings);
         Occupant {
