@@ -4,6 +4,7 @@
 
 mod place;
 mod resume;
+mod waiting;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::kind::{PerKind, WorkerKind};
 use crate::tenant::{Served, Standing, Tenant, Terms, is_below};
 
 pub use place::{Position, WaitReason};
+pub use waiting::TenantWaiting;
 
 /// One choice in this many may go to the tenant that was served longest ago, and that has waited for too long.
 const AGED_EVERY: u32 = 4;
@@ -70,17 +72,6 @@ pub struct QueueFull {
     pub waiting: usize,
     /// When there will be room, by how fast jobs leave.
     pub come_back: Duration,
-}
-
-/// What one tenant has waiting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TenantWaiting {
-    /// The tenant.
-    pub tenant: TenantId,
-    /// Its jobs that wait.
-    pub jobs: usize,
-    /// Since when the first of them was let in.
-    pub oldest: Duration,
 }
 
 #[derive(Debug)]
@@ -262,20 +253,6 @@ impl Queue {
     /// The number of jobs that wait for this kind of worker.
     pub fn waiting(&self, kind: WorkerKind) -> usize {
         self.kinds[kind].waiting
-    }
-
-    /// What each tenant has waiting for this kind of worker; tenants with nothing are left out.
-    pub fn waiting_by_tenant(&self, kind: WorkerKind, now: Duration) -> Vec<TenantWaiting> {
-        let tenants = self.tenants.iter().filter_map(|(tenant, state)| {
-            let waiting = &state.shares[kind].waiting;
-            let oldest = self.entries.get(waiting.first()?)?;
-            Some(TenantWaiting {
-                tenant: tenant.clone(),
-                jobs: waiting.len(),
-                oldest: now.saturating_sub(oldest.admitted_at),
-            })
-        });
-        tenants.collect()
     }
 
     /// Whether a job of the session runs or waits.
