@@ -1,11 +1,12 @@
 //! The project's own commands: `cargo xtask tidy` checks the rules that no compiler knows, `cargo xtask test` checks everything,
-//! `cargo xtask simulate-queue` tries the order of jobs.
+//! `cargo xtask simulate-queue` tries the order of jobs, `cargo xtask swarm-test` the stack on a real Swarm.
 //!
 //! This program must not know what the crates do; it reads their sources, and starts cargo.
 
 mod run;
 mod simulate_queue;
 mod suite;
+mod swarm_test;
 mod tidy;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use simulate_queue::SimulateArgs;
+use swarm_test::SwarmArgs;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -34,6 +36,8 @@ enum Command {
     },
     /// Simulates a million jobs of many tenants in the gateway's queue, and prints how long they wait.
     SimulateQueue(SimulateArgs),
+    /// Deploys `swarm.yml` on a real Swarm, puts it under load, breaks things, and checks that nothing was lost or done twice.
+    SwarmTest(SwarmArgs),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -45,6 +49,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Test { quick: true } => suite::run_tests(root)?,
         Command::Test { quick: false } => suite::run_all(root)?,
         Command::SimulateQueue(args) => simulate_queue::run(root, &args)?,
+        Command::SwarmTest(args) => swarm_test::run(root, &args)?,
     };
     Ok(if is_good {
         ExitCode::SUCCESS

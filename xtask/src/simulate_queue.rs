@@ -30,6 +30,9 @@ pub(crate) struct SimulateArgs {
     /// Jobs that one tenant sends at once.
     #[arg(long, default_value_t = 10_000)]
     flood: usize,
+    /// Milliseconds from the end of a worker's job until the next one listens: 50 under a supervisor, a second or more on Swarm.
+    #[arg(long, default_value_t = 50)]
+    restart_ms: u64,
     /// The same number gives the same jobs.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -52,6 +55,7 @@ fn run_optimised(root: &Path, args: &SimulateArgs) -> anyhow::Result<bool> {
         ("--workers", args.workers.to_string()),
         ("--utilisation", args.utilisation.to_string()),
         ("--flood", args.flood.to_string()),
+        ("--restart-ms", args.restart_ms.to_string()),
         ("--seed", args.seed.to_string()),
     ];
     let mut arguments = vec![
@@ -82,7 +86,7 @@ fn tenants_table(args: &SimulateArgs) -> Vec<String> {
             args.flood,
             load.mean().as_secs_f64(),
             load.longest().as_secs_f64(),
-            load::RESTART.as_secs_f64(),
+            load.restart.as_secs_f64(),
             args.seed,
         ),
         String::new(),
@@ -122,8 +126,8 @@ fn replicas_table(args: &SimulateArgs) -> Vec<String> {
     ];
     for utilisation in [0.5, 0.7, 0.8, 0.9, 0.95] {
         const ARRIVALS_PER_SECOND: f64 = 40.0;
-        let load = Load::even((args.jobs / 10).max(1), ARRIVALS_PER_SECOND, args.seed);
-        let busy = (load.mean() + load::RESTART).as_secs_f64();
+        let load = Load::even((args.jobs / 10).max(1), ARRIVALS_PER_SECOND, args);
+        let busy = (load.mean() + load.restart).as_secs_f64();
         let replicas = (ARRIVALS_PER_SECOND * busy / utilisation).ceil() as usize;
         let waits = Waits::of(&load, &simulate(&load, replicas, Order::Fair));
         let all = waits.all();
@@ -143,6 +147,7 @@ mod tests {
             workers: 100,
             utilisation: 0.8,
             flood: 4000,
+            restart_ms: 50,
             seed: 7,
         }
     }

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use super::SimulateArgs;
 
-/// A worker does one job; its next process listens after this.
-pub(super) const RESTART: Duration = Duration::from_millis(50);
 /// Tenants that are there from the start; the first floods, and the ten that follow weigh four times as much.
 const STEADY_TENANTS: u32 = 50;
 const HEAVY_TENANTS: u32 = 10;
@@ -61,6 +59,8 @@ impl Tenants {
 pub(super) struct Load {
     pub(super) tenants: Tenants,
     pub(super) jobs: Vec<SimulatedJob>,
+    /// A worker does one job; its next process listens after this.
+    pub(super) restart: Duration,
 }
 
 impl Load {
@@ -69,7 +69,8 @@ impl Load {
         let mut random = fastrand::Rng::with_seed(args.seed);
         let mut jobs = Vec::with_capacity(args.jobs);
         let steady = args.jobs.saturating_sub(args.flood + NEWCOMERS as usize);
-        let busy = mean_secs() + RESTART.as_secs_f64();
+        let restart = Duration::from_millis(args.restart_ms);
+        let busy = mean_secs() + restart.as_secs_f64();
         let per_second = args.utilisation * args.workers as f64 / busy;
         let mut at = 0.0;
         while jobs.len() < steady {
@@ -107,12 +108,13 @@ impl Load {
                 all: STEADY_TENANTS + NEWCOMERS,
             },
             jobs,
+            restart,
         }
     }
 
     /// Single jobs of many tenants, each in a session of its own, so that they wait for workers alone.
-    pub(super) fn even(jobs: usize, per_second: f64, seed: u64) -> Self {
-        let mut random = fastrand::Rng::with_seed(seed);
+    pub(super) fn even(jobs: usize, per_second: f64, args: &SimulateArgs) -> Self {
+        let mut random = fastrand::Rng::with_seed(args.seed);
         let mut at = 0.0;
         let next = |_| {
             at += exponential(&mut random, 1.0 / per_second);
@@ -126,6 +128,7 @@ impl Load {
         Self {
             tenants: Tenants { all: STEADY_TENANTS },
             jobs: (0..jobs).map(next).collect(),
+            restart: Duration::from_millis(args.restart_ms),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mayfly_protocol::{SessionId, TenantId};
 use mayfly_queue::{ComeBack, Lane, Queue, QueueSettings, Terms, Ticket, Weight, WorkerKind};
 
-use super::load::{Load, RESTART, SimulatedJob};
+use super::load::{Load, SimulatedJob};
 
 /// In which order jobs are begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,8 @@ impl World<'_> {
             Some(Reverse((_, Event::Ended(ticket)))) => {
                 self.jobs.remove(&ticket);
                 self.queue.leave(ticket, now);
-                self.events.push(Reverse((now + RESTART, Event::Restarted)));
+                self.events
+                    .push(Reverse((now + self.load.restart, Event::Restarted)));
             }
             Some(Reverse((_, Event::Restarted))) => self.free += 1,
             None => {}
