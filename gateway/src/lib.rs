@@ -6,7 +6,7 @@
 //! read through `mayfly-session`. This crate must not know git, or what a job does.
 //!
 //! A job's body is held in memory only, since it has credentials. So a job that waits when its gateway is gone is not begun by the next one: it ends as
-//! `gateway_lost`, and whoever has the body sends it again. A job that runs goes on, and the next gateway follows it: `docs/adr/0022-jobs-outlive-their-gateway.md`.
+//! `gateway_lost`, and whoever has the body sends it again. A job that runs goes on, and the next gateway follows it: `docs/adr/0021-jobs-outlive-their-gateway.md`.
 
 mod access;
 mod cancel;

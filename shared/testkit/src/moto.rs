@@ -1,6 +1,7 @@
 //! A real S3 server that is not ours: moto, from the venv that `.ci/tools.sh` makes.
 //!
-//! Its conditional writes hold under races. It ends with the test process, however that ends: it watches its standard input.
+//! It looks at the condition of a write and then writes, with nothing that holds the two together, so on a busy machine both of two rivals may win.
+//! Here it does one write after the other, as S3 does those of one object. It ends with the test process, however that ends: it watches its standard input.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -16,7 +17,16 @@ def end_with_parent():
     sys.stdin.read()
     os._exit(0)
 threading.Thread(target=end_with_parent, daemon=True).start()
+from moto.s3.responses import S3Response
 from moto.server import main
+writing = threading.RLock()
+def one_at_a_time(write):
+    def locked(*args, **kwargs):
+        with writing:
+            return write(*args, **kwargs)
+    return locked
+S3Response.put_object = one_at_a_time(S3Response.put_object)
+S3Response._key_response_post = one_at_a_time(S3Response._key_response_post)
 main(sys.argv[1:])
 ";
 
