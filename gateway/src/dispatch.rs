@@ -106,6 +106,17 @@ impl Dispatcher {
         }
     }
 
+    /// Notes that the worker at this address has a job that a gateway before this one gave to it.
+    pub(crate) fn occupy(self: &Arc<Self>, kind: WorkerKind, url: &WorkerUrl, job: &JobId) -> Option<Lease> {
+        let worker = self.state().rosters[kind].occupy(url, job)?;
+        Some(Lease {
+            dispatcher: Arc::clone(self),
+            kind,
+            worker,
+            is_back: false,
+        })
+    }
+
     /// Whether a source lists a worker at this address.
     pub(crate) fn lists(&self, kind: WorkerKind, url: &WorkerUrl) -> bool {
         self.state().rosters[kind].lists(url)

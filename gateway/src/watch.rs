@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::cancel;
 use crate::fleet::WorkerKind;
 use crate::fleet::address::WorkerUrl;
+use crate::fleet::roster::Release;
 use crate::jobs::{End, Job, JobWriter};
 use crate::outcome;
 use crate::relay::{self, Numbers, RelayLimits};
@@ -48,6 +49,7 @@ pub(crate) fn join(gateway: &Arc<Gateway>, open: OpenJob) -> Arc<Job> {
 pub(crate) fn inherit(gateway: &Arc<Gateway>, open: OpenJob) {
     let kind = WorkerKind::from(open.kind);
     let was_sent = open.sent.is_some();
+    let url: Option<WorkerUrl> = open.sent.as_ref().and_then(|sent| sent.worker.parse().ok());
     let job = join(gateway, open);
     tracing::info!(job.id = %job.id, was_sent, "took a job over from a gateway that is gone");
     if job.inherited.is_cancelled() {
@@ -55,10 +57,14 @@ pub(crate) fn inherit(gateway: &Arc<Gateway>, open: OpenJob) {
     }
     job.inherited.cancel();
     let place = gateway.dispatcher.resume(kind, &job.lane);
+    let lease = url.and_then(|url| gateway.dispatcher.occupy(kind, &url, &job.id));
     let stopping = gateway.stopping.clone();
     task::spawn(&gateway.running, async move {
-        // The session's next job may run when this one is over.
         let _stopped = stopping.run_until_cancelled(job.log.ended()).await;
+        // The worker is about to exit. Only then may the session's next job run, or that worker would be asked.
+        if let Some(lease) = lease {
+            lease.release(Release::Done);
+        }
         drop(place);
     });
 }

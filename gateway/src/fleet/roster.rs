@@ -244,6 +244,16 @@ impl Roster {
         Some(key.clone())
     }
 
+    /// Takes the worker at an address for a job that it has already; `None` where none is listed there, or has another job.
+    pub fn occupy(&mut self, url: &WorkerUrl, job: &JobId) -> Option<WorkerKey> {
+        let may_have_it =
+            |worker: &Worker| matches!(worker.standing, Standing::Idle | Standing::SetAside { .. });
+        let mut listed = self.workers.iter_mut().filter(|(key, _)| key.url == *url);
+        let (key, worker) = listed.find(|(_, worker)| may_have_it(worker))?;
+        worker.standing = Standing::Busy(job.clone());
+        Some(key.clone())
+    }
+
     /// Takes a worker back; `jitter` from 0 to 1 spreads the pause.
     pub fn release(&mut self, key: &WorkerKey, release: Release, now: Instant, jitter: f64) {
         let Some(worker) = self.workers.get_mut(key) else {
