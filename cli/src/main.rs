@@ -5,6 +5,7 @@
 mod args;
 mod bench;
 mod client;
+mod confine;
 mod demo;
 mod gc;
 mod health;
@@ -79,6 +80,9 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     let is_quiet = cli.command.is_quiet();
     mayfly_telemetry::logging::init(cli.log.format.into(), cli.log.filter(is_quiet))?;
+    if cli.command.is_role() {
+        confine::confine()?;
+    }
     let log_of_workers = cli.log.to_environment(is_quiet);
     std::panic::set_hook(Box::new(log_panic));
     // An error means that there is a provider already, which is what is wanted.
@@ -124,6 +128,14 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
 }
 
 impl Command {
+    /// Whether it serves others, with their secrets in its memory.
+    fn is_role(&self) -> bool {
+        matches!(
+            self,
+            Self::Up(_) | Self::Gateway(_) | Self::GitWorker(_) | Self::CodeWorker(_)
+        )
+    }
+
     /// Whether it speaks to people, who want no log.
     fn is_quiet(&self) -> bool {
         matches!(

@@ -26,6 +26,19 @@ async fn a_worker_does_one_job_and_exits_with_0() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_role_can_gain_no_privileges() {
+    let rig = Rig::new();
+    let (worker, _) = rig.start(WORKER).await;
+    let (gateway, _) = rig
+        .start(&["gateway", "--port", "0", "--git-workers", "http://127.0.0.1:1"])
+        .await;
+    for role in [worker, gateway] {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", role.id())).unwrap();
+        assert!(status.contains("NoNewPrivs:\t1\n"), "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_busy_worker_refuses_the_second_job_and_ends_after_the_first() {
     let rig = Rig::new();
     rig.host.fail_times(On::UploadPack, 1, Fault::StallBeforeHead);

@@ -1,6 +1,7 @@
 //! What was really deployed, read from the engine and from the kernel: `docker stack deploy` leaves out options without a word.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -38,9 +39,9 @@ pub(super) fn inspect(docker: &Docker, stack: &Stack) -> anyhow::Result<Findings
             for fault in faults(&container, *role == "gateway", &expected) {
                 findings.faults.push(format!("{role}: {fault}"));
             }
-            if let Some(status) = process_status(&container) {
+            if let Some((status, owner)) = process_status(&container) {
                 findings.faults.extend(
-                    process_faults(&status)
+                    process_faults(&status, owner)
                         .into_iter()
                         .map(|fault| format!("{role}: {fault}")),
                 );
@@ -136,13 +137,15 @@ fn places<'a>(container: &'a Value, may_publish: bool, networks: &[String]) -> [
     ]
 }
 
-/// The kernel's word on the container's first process.
-fn process_status(container: &Value) -> Option<String> {
+/// The kernel's word on the container's first process, and whom it lets read the process's environment (proc(5)).
+fn process_status(container: &Value) -> Option<(String, u32)> {
     let pid = container["State"]["Pid"].as_u64().filter(|pid| *pid > 0)?;
-    fs::read_to_string(format!("/proc/{pid}/status")).ok()
+    let owner = fs::metadata(format!("/proc/{pid}/environ")).ok()?.uid();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some((status, owner))
 }
 
-fn process_faults(status: &str) -> Vec<String> {
+fn process_faults(status: &str, owner: u32) -> Vec<String> {
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.unwrap_or_default().trim().to_owned()
@@ -157,6 +160,14 @@ fn process_faults(status: &str) -> Vec<String> {
     let users = field("Uid:");
     if users.split_whitespace().any(|id| id != "10001") {
         faults.push(format!("Uid: {users}"));
+    }
+    if field("NoNewPrivs:") != "1" {
+        faults.push("it may gain privileges".to_owned());
+    }
+    if owner != 0 {
+        faults.push(format!(
+            "processes of the user {owner} may read its environment and memory"
+        ));
     }
     // 2: a filter of system calls is in force.
     if field("Seccomp:") != "2" {
@@ -217,12 +228,10 @@ mod tests {
 
     #[test]
     fn what_the_kernel_says_is_held_against_what_is_wanted() {
-        let good = "Uid:\t10001\t10001\t10001\t10001\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nSeccomp:\t2\n";
-        assert_eq!(process_faults(good), [""; 0]);
-        assert_eq!(
-            process_faults("Uid:\t0\t0\t0\t0\nCapEff:\t00000000a80425fb\nSeccomp:\t0\n").len(),
-            3
-        );
+        let good = "Uid:\t10001\t10001\t10001\t10001\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n";
+        assert_eq!(process_faults(good, 0), [""; 0]);
+        let bad = "Uid:\t0\t0\t0\t0\nCapEff:\t00000000a80425fb\nNoNewPrivs:\t0\nSeccomp:\t0\n";
+        assert_eq!(process_faults(bad, 10_001).len(), 5);
     }
 
     #[test]
