@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mayfly_protocol::{JobId, header};
-use mayfly_storage::{ObjectStore, Precondition, S3Credentials, StorageOptions};
+use mayfly_storage::{ObjectStore, Precondition, S3Credentials, StorageError, StorageOptions};
 use mayfly_testkit::chaos_proxy::{Chaos, ChaosProxy};
 use mayfly_testkit::git_host::GitHost;
 use mayfly_testkit::moto::Moto;
@@ -242,12 +242,16 @@ impl Ground {
         }
     }
 
-    /// All objects below the prefix, by the rest of their keys.
+    /// All objects below the prefix, by the rest of their keys. What a killed process had asked for may be done while this looks, so an object
+    /// that is listed may be gone.
     pub(super) async fn objects(&self, prefix: &str) -> Vec<(String, Bytes)> {
         let below = format!("{prefix}/");
         let mut objects = Vec::new();
         for meta in self.storage.list(&below).await.unwrap() {
-            let object = self.storage.get(&meta.key, MAX_OBJECT_BYTES).await.unwrap();
+            let object = match self.storage.get(&meta.key, MAX_OBJECT_BYTES).await {
+                Err(StorageError::NotFound { .. }) => continue,
+                got => got.unwrap(),
+            };
             let key = meta.key.as_str().strip_prefix(&below).unwrap().to_owned();
             objects.push((key, object.bytes));
         }
