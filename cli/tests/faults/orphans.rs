@@ -92,6 +92,15 @@ fn of_manifest(manifest: &Value, folder: &str, objects: &[(String, Bytes)], name
     let packs = manifest["packs"].as_array().into_iter().chain(intended);
     for pack in packs.flatten() {
         let name = pack["name"].as_str().unwrap();
+        // A mark beside a pack that is listed means nothing, and goes with the pack: a save that folds writes marks before its swap.
+        let mark = format!("{folder}/packs/{name}.replaced");
+        named.extend(
+            objects
+                .iter()
+                .map(|(key, _)| key)
+                .find(|key| **key == mark)
+                .cloned(),
+        );
         for suffix in ["pack", "idx"] {
             named.insert(match pack["scope"].as_str() {
                 Some("session") => format!("{folder}/packs/{name}.{suffix}"),
