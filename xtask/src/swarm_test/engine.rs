@@ -16,6 +16,9 @@ use crate::run;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The bridge that a Swarm makes, over which containers and their machine reach each other.
 const BRIDGE: &str = "docker_gwbridge";
+/// As a Swarm makes it: containers reach the machine over it, and not one another.
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name=docker_gwbridge";
+const NO_TALK: &str = "com.docker.network.bridge.enable_icc=false";
 /// What the test needs of Debian to start an engine by itself.
 const PACKAGES: &[&str] = &["docker.io", "iptables"];
 
@@ -51,7 +54,19 @@ impl Engine {
     fn join_swarm(&mut self, docker: &Docker) -> anyhow::Result<()> {
         let state = docker.text(&["info", "--format", "{{.Swarm.LocalNodeState}}"])?;
         if state == "inactive" {
-            self.is_own_bridge = !docker.attempt(&["network", "inspect", BRIDGE], "")?.is_good;
+            if !docker.attempt(&["network", "inspect", BRIDGE], "")?.is_good {
+                // A Swarm makes it when it needs it; the test's servers listen on it before.
+                docker.text(&[
+                    "network",
+                    "create",
+                    "--opt",
+                    BRIDGE_NAME,
+                    "--opt",
+                    NO_TALK,
+                    BRIDGE,
+                ])?;
+                self.is_own_bridge = true;
+            }
             docker.text(&["swarm", "init", "--advertise-addr", "127.0.0.1"])?;
             self.is_own_swarm = true;
             return Ok(());

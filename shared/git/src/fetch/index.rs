@@ -57,7 +57,7 @@ impl Default for Budget {
         Self {
             workers: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS)),
             sort_bytes: 2 << 20,
-            bases_bytes: 4 << 20,
+            bases_bytes: 16 << 20,
             large_bytes: 4 << 20,
         }
     }
