@@ -101,6 +101,7 @@ impl Engine {
         }
         if let Some((mut daemon, folder)) = self.daemon {
             report(end_daemon(&mut daemon));
+            report(unmount_below(folder.path()));
             report(folder.close());
         }
     }
@@ -155,6 +156,16 @@ fn end_daemon(daemon: &mut Child) -> anyhow::Result<()> {
             bail!("dockerd did not end by itself, and was killed");
         }
         std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+/// An engine that ends leaves the mount of its network namespace behind (proc_mounts(5): the second word of a line is the place).
+fn unmount_below(folder: &Path) -> anyhow::Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    for place in places.filter(|place| Path::new(place).starts_with(folder)) {
+        run::capture(Path::new("/"), "umount", &[place], &[], "")?;
     }
     Ok(())
 }
