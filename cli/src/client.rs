@@ -16,3 +16,4 @@ mod view;
 pub(crate) use exit::{ClientError, tell};
 pub(crate) use follow::{Followed, follow_posted};
 pub(crate) use gateway::Gateway;
+pub(crate) use view::View;

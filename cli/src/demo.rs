@@ -3,7 +3,6 @@
 
 mod report;
 mod repository;
-mod view;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -14,7 +13,7 @@ use mayfly_git_server::{Access, GitServer, GitServerConfig, Permission};
 use mayfly_protocol::{ExposeSecret as _, JobKind, SecretString};
 use serde_json::{Value, json};
 
-use crate::client::{Followed, Gateway, follow_posted};
+use crate::client::{Followed, Gateway, View, follow_posted};
 use crate::up::{Environment, Fleet, UpArgs};
 use report::Report;
 
@@ -148,9 +147,9 @@ async fn run_jobs(
 }
 
 async fn job(gateway: &Gateway, report: &mut Report, kind: JobKind, body: Value) -> anyhow::Result<Value> {
-    let view = view::JobView::new(kind);
+    let mut view = View::new(kind.path(), false);
     let outcome = follow_posted(gateway, kind, &body, |event| view.show(event)).await;
-    view.done();
+    drop(view);
     let Followed {
         result,
         first_event,

@@ -13,23 +13,23 @@ use super::text;
 /// Between two turns of the spinner.
 const TICK: Duration = Duration::from_millis(100);
 /// What is shown while nobody knows how long it takes, and while somebody does.
-const UNKNOWN: &str = "{spinner} {prefix:8} {msg}";
-const KNOWN: &str = "{spinner} {prefix:8} {bar:30.cyan/dim} {pos}/{len} {msg}";
+const UNKNOWN: &str = "{spinner} {prefix:18} {msg}";
+const KNOWN: &str = "{spinner} {prefix:18} {bar:30.cyan/dim} {pos}/{len} {msg}";
 
 /// How a job is shown.
-pub(super) enum View {
+pub(crate) enum View {
     /// A bar on standard error, which is a terminal.
     Bar(ProgressBar),
     /// A line on standard error for each new stage or message.
     Lines(Option<(Stage, String)>),
-    /// Each event as a line of JSON on standard output.
-    Json,
+    /// Each event as a line of JSON on standard output; and why that cannot be written any more.
+    Json(Option<io::Error>),
 }
 
 impl View {
-    pub(super) fn new(label: &'static str, is_json: bool) -> Self {
+    pub(crate) fn new(label: &'static str, is_json: bool) -> Self {
         if is_json {
-            return Self::Json;
+            return Self::Json(None);
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         if bar.is_hidden() {
@@ -46,15 +46,16 @@ impl View {
         match self {
             Self::Bar(bar) => bar.set_message(format!("job {job}")),
             Self::Lines(_) => say(&format!("job {job}")),
-            Self::Json => {}
+            Self::Json(_) => {}
         }
     }
 
     /// Shows one event.
-    pub(super) fn show(&mut self, event: &Event) {
-        if matches!(self, Self::Json) {
-            // A reader that went away does not end the job, and is noticed when the result is printed.
-            let _gone = writeln!(io::stdout().lock(), "{}", text::json(event));
+    pub(crate) fn show(&mut self, event: &Event) {
+        if let Self::Json(failure) = self {
+            // A reader that went away does not end the job; that nobody read its end is told then.
+            let written = writeln!(io::stdout().lock(), "{}", text::json(event));
+            *failure = failure.take().or(written.err());
             return;
         }
         let EventBody::Progress {
@@ -88,18 +89,19 @@ impl View {
                 }
                 *last = new;
             }
-            Self::Json => {}
+            Self::Json(_) => {}
         }
     }
 
     /// Shows the result: each field is a line of standard output.
-    pub(super) fn result(self, data: &Value) -> io::Result<()> {
-        if let Self::Bar(bar) = &self {
-            bar.finish_and_clear();
-        }
-        match self {
-            Self::Json => Ok(()),
-            Self::Bar(_) | Self::Lines(_) => fields(data),
+    pub(super) fn result(mut self, data: &Value) -> io::Result<()> {
+        match &mut self {
+            Self::Json(failure) => failure.take().map_or(Ok(()), Err),
+            Self::Bar(bar) => {
+                bar.finish_and_clear();
+                fields(data)
+            }
+            Self::Lines(_) => fields(data),
         }
     }
 }

@@ -215,6 +215,26 @@ async fn a_broken_stream_is_taken_up_where_it_broke() {
     assert_eq!(done.out, whole.out);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn that_nobody_could_read_the_events_is_told() {
+    let rig = Rig::new();
+    let (_up, url) = rig.start(UP).await;
+    let command = format!(
+        "{} clone {} s --json > /dev/full",
+        env!("CARGO_BIN_EXE_mayfly"),
+        rig.host.url("app")
+    );
+    let shell = Launch::new("sh")
+        .args(["-c", &command])
+        .env("MAYFLY_URL", &url)
+        .env("GIT_TOKEN", rig.host.token())
+        .start();
+    let done = ended(shell).await;
+    assert_eq!(done.code, Some(1), "{}", done.err);
+    assert!(done.err.contains("No space left on device"), "{}", done.err);
+    assert_eq!(get_json(&url, "/jobs").await["jobs"][0]["state"], "completed");
+}
+
 /// A server that puts what moves a terminal wherever it may.
 fn nasty_server() -> TestServer {
     const NASTY: &str = r"a\u001b]0;owned\u0007\u009b2Jb\r\u202ec";
