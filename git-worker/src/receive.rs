@@ -191,7 +191,7 @@ async fn take_in(
         complete.push(workspace.require_trees(manifest, head).await?);
     }
     if let Some(pack) = fetched.pack.clone() {
-        workspace.add_pack(pack).await?;
+        workspace.add_received_pack(pack, commit).await?;
     }
     let tree = workspace.require_received_trees(manifest, commit).await?;
     let limits = worker.config.limits.tree.clone();

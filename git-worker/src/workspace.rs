@@ -138,12 +138,25 @@ impl Workspace {
     pub(crate) async fn add_pack(&self, pack: PackFiles) -> Result<(), JobError> {
         let added = pack.clone();
         self.with(move |scratch| scratch.add_pack(&added)).await?;
+        self.note_pack(pack);
+        Ok(())
+    }
+
+    /// Adds a pack that was received for this commit.
+    pub(crate) async fn add_received_pack(&self, pack: PackFiles, commit: CommitId) -> Result<(), JobError> {
+        let added = pack.clone();
+        self.with(move |scratch| scratch.add_received_pack(&added, &commit))
+            .await?;
+        self.note_pack(pack);
+        Ok(())
+    }
+
+    fn note_pack(&self, pack: PackFiles) {
         if let Ok(hash) = pack.hash.parse() {
             self.packed.leave_out(hash);
         }
         let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
         here.insert(pack.hash.clone(), pack);
-        Ok(())
     }
 
     /// The files of a stored pack that was brought here.

@@ -52,6 +52,16 @@ impl<'a> LocalPacks<'a> {
         max_bytes: u64,
         cancel: &'a CancellationToken,
     ) -> Result<Self, OpenPackError> {
+        Self::open_with_cache(packs, max_bytes, CACHE_BYTES, cancel)
+    }
+
+    /// The same, with so many bytes of objects kept since others may be deltas of them.
+    pub(crate) fn open_with_cache(
+        packs: &[PackFiles],
+        max_bytes: u64,
+        cache_bytes: usize,
+        cancel: &'a CancellationToken,
+    ) -> Result<Self, OpenPackError> {
         let numbered = (0..).zip(packs);
         let packs = numbered.map(|(number, files)| {
             open(files, number, max_bytes).map_err(|error| OpenPackError {
@@ -63,7 +73,7 @@ impl<'a> LocalPacks<'a> {
             packs: packs.collect::<Result<_, _>>()?,
             reading: RefCell::new(Reading {
                 inflate: gix_zlib::Inflate::default(),
-                cache: MemoryCappedHashmap::new(CACHE_BYTES),
+                cache: MemoryCappedHashmap::new(cache_bytes),
             }),
             cancel,
         })
@@ -111,7 +121,12 @@ impl<'a> LocalPacks<'a> {
         Ok(bytes)
     }
 
-    fn read(&self, id: &ObjectId, expected: ObjectKind, max: u64) -> Result<Vec<u8>, ScratchError> {
+    pub(crate) fn read(
+        &self,
+        id: &ObjectId,
+        expected: ObjectKind,
+        max: u64,
+    ) -> Result<Vec<u8>, ScratchError> {
         self.bounded_header(id, expected, max)?;
         let (bundle, at) = self.find(id)?;
         let mut content = Vec::new();

@@ -10,6 +10,7 @@ mod fold;
 mod history;
 mod limits;
 mod packs;
+mod received;
 
 use std::cell::RefCell;
 use std::fs;

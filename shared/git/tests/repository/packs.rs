@@ -1,10 +1,12 @@
 //! Packs: those that are added are readable at once, and those that are written pass git's own checks.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt as _;
 
 use mayfly_git::identity::Signature;
 use mayfly_git::pack::PackFiles;
 use mayfly_git::scratch::{ObjectKind, Scratch, ScratchError, ScratchLimits};
+use mayfly_git::tree_check::TreeLimits;
 use mayfly_protocol::{ErrorCode, ObjectId, TreeId};
 
 use crate::support::{GitRepo, pack_files, scratch, scratch_of, scratch_with};
@@ -101,6 +103,47 @@ fn packs_are_usable_at_once_and_may_come_twice() {
     let info = scratch.commit_info(&second).unwrap();
     assert_eq!((info.subject(), &info.parents), ("second", &vec![first]));
     assert_eq!(info.committed_at, Some(1_700_000_000));
+}
+
+#[test]
+fn trees_of_a_received_pack_are_kept_and_are_no_part_of_what_the_job_made() {
+    let repo = nested_repo();
+    repo.commit_all("first");
+    repo.write("a/b/c/new", b"new\n");
+    let head = repo.commit_all("second");
+    let pack = repo.pack_all();
+    let scratch = scratch();
+    scratch.add_received_pack(&pack, &head).unwrap();
+    let (tree, blob) = (repo.id("HEAD^{tree}"), repo.id("HEAD:top"));
+    // Whoever reads the pack from here on reads nothing of use.
+    let file = std::fs::File::options().write(true).open(&pack.pack).unwrap();
+    let entries = usize::try_from(pack.pack_bytes).unwrap() - 32;
+    file.write_all_at(&vec![0; entries], 12).unwrap();
+    assert_eq!(scratch.missing_trees(&tree).unwrap(), []);
+    scratch.check_tree(&tree, &TreeLimits::default()).unwrap();
+    assert!(matches!(
+        scratch.blob(&blob, 100),
+        Err(ScratchError::Damaged { .. })
+    ));
+    let into = tempfile::tempdir().unwrap();
+    assert_eq!(scratch.write_new_pack(into.path()).unwrap(), None);
+}
+
+#[test]
+fn trees_beyond_the_bound_are_read_from_the_received_pack() {
+    let repo = nested_repo();
+    let head = repo.commit_all("first");
+    let scratch = scratch_with(ScratchLimits {
+        max_new_bytes: 200,
+        ..ScratchLimits::default()
+    });
+    scratch.add_received_pack(&repo.pack_all(), &head).unwrap();
+    let into = tempfile::tempdir().unwrap();
+    let files = scratch.write_trees_pack(&head, into.path()).unwrap();
+    assert_eq!(
+        ids_of_files(&files),
+        repo.commit_and_trees(&head).into_iter().collect()
+    );
 }
 
 #[test]
