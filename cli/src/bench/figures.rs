@@ -75,6 +75,8 @@ pub(crate) struct Sample {
     pub(crate) host_sent: u64,
     /// Bytes received from it.
     pub(crate) host_received: u64,
+    /// Seconds that the git host took over its answers.
+    pub(crate) host_seconds: f64,
 }
 
 impl Sample {
@@ -87,6 +89,7 @@ impl Sample {
             storage_calls: None,
             host_sent: self.host_sent + next.host_sent,
             host_received: self.host_received + next.host_received,
+            host_seconds: self.host_seconds + next.host_seconds,
         }
     }
 

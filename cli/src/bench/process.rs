@@ -30,6 +30,7 @@ pub(crate) async fn account(
         usage: measure::read(figures)?,
         host_sent: after.received - before.received,
         host_received: after.sent - before.sent,
+        host_seconds: (after.answering - before.answering).as_secs_f64(),
         ..Sample::default()
     })
 }

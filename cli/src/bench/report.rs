@@ -72,6 +72,7 @@ struct Medians {
     storage_bytes: f64,
     storage_calls: Option<f64>,
     host_bytes: f64,
+    host_ms: f64,
     peak_mib: f64,
     anonymous_mib: Option<f64>,
     file_backed_mib: Option<f64>,
@@ -96,6 +97,7 @@ impl Medians {
                 .all(|it| it.storage_calls.is_some())
                 .then(|| median(samples, |it| it.storage_calls.unwrap_or_default() as f64)),
             host_bytes: median(samples, |it| it.host() as f64),
+            host_ms: median(samples, |it| it.host_seconds * 1000.0),
             peak_mib: median(samples, |it| it.usage.peak_kib as f64 / 1024.0),
             anonymous_mib: part(|it| it.anon_kib),
             file_backed_mib: part(|it| it.file_kib),
@@ -108,6 +110,10 @@ impl Medians {
             Some(calls) => format!("{moved}, {calls:.0} calls"),
             None => moved,
         }
+    }
+
+    fn host(&self) -> String {
+        format!("{}, {:.0} ms", bytes(self.host_bytes), self.host_ms)
     }
 
     fn peak(&self) -> String {
@@ -224,8 +230,8 @@ impl Repository {
                 theirs.cpu_ms,
                 ours.storage(),
                 theirs.storage(),
-                bytes(ours.host_bytes),
-                bytes(theirs.host_bytes),
+                ours.host(),
+                theirs.host(),
                 ours.peak(),
                 theirs.peak(),
             )?;
@@ -274,7 +280,7 @@ impl Growth {
             here.wall_ms,
             here.cpu_ms,
             here.storage(),
-            bytes(here.host_bytes),
+            here.host(),
             here.peak(),
         )
     }
@@ -333,6 +339,7 @@ mod tests {
                     storage_calls: (side == Side::Mayfly).then_some(7),
                     host_sent: 100,
                     host_received: 200,
+                    host_seconds: 0.005,
                 };
                 figures.push(Job::Pull, side, sample);
             }
@@ -360,20 +367,20 @@ mod tests {
 
         | job | against | wall ratio | CPU ratio | wall, ms | CPU, ms | storage | git host | peak, MiB |
         |---|---|---|---|---|---|---|---|---|
-        | pull of one commit | git + tar | 0.020 (0.010–0.020) | 0.020 (0.010–0.020) | 20 / 1000 | 10 / 500 | 2.0 kB, 7 calls / 2.0 kB | 300 B / 300 B | 20 (4 + 12) / 20 |
+        | pull of one commit | git + tar | 0.020 (0.010–0.020) | 0.020 (0.010–0.020) | 20 / 1000 | 10 / 500 | 2.0 kB, 7 calls / 2.0 kB | 300 B, 5 ms / 300 B, 5 ms | 20 (4 + 12) / 20 |
 
         1GB: 10 MB of packs, 9 objects, 3 files; storage: file; 3 runs, 5 changed files
 
         | job | against | wall ratio | CPU ratio | wall, ms | CPU, ms | storage | git host | peak, MiB |
         |---|---|---|---|---|---|---|---|---|
-        | pull of one commit | git + tar | 0.0002 (0.0002–0.0007) | 0.0002 (0.0002–0.0007) | 20 / 100000 | 10 / 50000 | 2.0 kB, 7 calls / 2.0 kB | 300 B / 300 B | 20 (4 + 12) / 20 |
+        | pull of one commit | git + tar | 0.0002 (0.0002–0.0007) | 0.0002 (0.0002–0.0007) | 20 / 100000 | 10 / 50000 | 2.0 kB, 7 calls / 2.0 kB | 300 B, 5 ms / 300 B, 5 ms | 20 (4 + 12) / 20 |
 
         | job | side | repository | wall, to 10MB | CPU, to 10MB | wall, ms | CPU, ms | storage | git host | peak, MiB |
         |---|---|---|---|---|---|---|---|---|---|
-        | pull of one commit | mayfly | 10MB | 1.00 (1.00–1.00) | 1.00 (1.00–1.00) | 20 | 10 | 2.0 kB, 7 calls | 300 B | 20 (4 + 12) |
-        | pull of one commit | mayfly | 1GB | 2.00 (1.00–2.00) | 2.00 (1.00–2.00) | 20 | 10 | 2.0 kB, 7 calls | 300 B | 20 (4 + 12) |
-        | pull of one commit | git + tar | 10MB | 1.00 (1.00–1.00) | 1.00 (1.00–1.00) | 1000 | 500 | 2.0 kB | 300 B | 20 |
-        | pull of one commit | git + tar | 1GB | 100 (60–120) | 100 (60–120) | 100000 | 50000 | 2.0 kB | 300 B | 20 |
+        | pull of one commit | mayfly | 10MB | 1.00 (1.00–1.00) | 1.00 (1.00–1.00) | 20 | 10 | 2.0 kB, 7 calls | 300 B, 5 ms | 20 (4 + 12) |
+        | pull of one commit | mayfly | 1GB | 2.00 (1.00–2.00) | 2.00 (1.00–2.00) | 20 | 10 | 2.0 kB, 7 calls | 300 B, 5 ms | 20 (4 + 12) |
+        | pull of one commit | git + tar | 10MB | 1.00 (1.00–1.00) | 1.00 (1.00–1.00) | 1000 | 500 | 2.0 kB | 300 B, 5 ms | 20 |
+        | pull of one commit | git + tar | 1GB | 100 (60–120) | 100 (60–120) | 100000 | 50000 | 2.0 kB | 300 B, 5 ms | 20 |
         ");
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["growth"][1]["wall_ratio"]["median"], 2.0);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -19,7 +20,7 @@ use tracing::{debug, warn};
 
 use crate::config::{GitServerConfig, Limits};
 use crate::router::router_with;
-use crate::traffic::{Counted, Counters, Traffic};
+use crate::traffic::{Counted, Counters, Traffic, timed};
 
 /// Between two tries to accept while the process is short of something, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -60,7 +61,8 @@ impl GitServer {
             traffic: Arc::default(),
         };
         let serving = Serving {
-            router: router_with(config, limits),
+            router: router_with(config, limits)
+                .layer(middleware::from_fn_with_state(server.traffic.clone(), timed)),
             limits,
             stop: server.stop.clone(),
             traffic: server.traffic.clone(),
@@ -81,7 +83,7 @@ impl GitServer {
         format!("http://{}/{name}.git", self.addr)
     }
 
-    /// The bytes of all connections so far, counted where they are read and written.
+    /// The bytes of all connections so far, counted where they are read and written, and the time of all requests.
     pub fn traffic(&self) -> Traffic {
         self.traffic.now()
     }

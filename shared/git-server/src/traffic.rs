@@ -1,11 +1,17 @@
-//! Counts the bytes of connections, for those who measure clients. It must not know what the bytes are.
+//! Counts the bytes of connections and the time of requests, for those who measure clients. It must not know what is asked.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The bytes that a server has moved so far, HTTP's own included.
@@ -15,6 +21,8 @@ pub struct Traffic {
     pub received: u64,
     /// To clients.
     pub sent: u64,
+    /// What requests took, from their heads to the ends of their answers, all added up.
+    pub answering: Duration,
 }
 
 /// The counters behind [`Traffic`].
@@ -22,6 +30,7 @@ pub struct Traffic {
 pub(crate) struct Counters {
     received: AtomicU64,
     sent: AtomicU64,
+    answering_micros: AtomicU64,
 }
 
 impl Counters {
@@ -29,7 +38,39 @@ impl Counters {
         Traffic {
             received: self.received.load(Ordering::Relaxed),
             sent: self.sent.load(Ordering::Relaxed),
+            answering: Duration::from_micros(self.answering_micros.load(Ordering::Relaxed)),
         }
+    }
+}
+
+/// Has the time counted that a request takes, also of one that is given up.
+pub(crate) async fn timed(State(counters): State<Arc<Counters>>, request: Request, next: Next) -> Response {
+    let clock = Clock {
+        counters,
+        start: Instant::now(),
+    };
+    let response = next.run(request).await;
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            // It runs until the body is at its end and is dropped, and this with it.
+            let _running = &clock;
+            frame
+        }))
+    })
+}
+
+/// Adds the time that it lived.
+struct Clock {
+    counters: Arc<Counters>,
+    start: Instant,
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.counters
+            .answering_micros
+            .fetch_add(micros, Ordering::Relaxed);
     }
 }
 
