@@ -2,6 +2,8 @@
 //!
 //! All but positions takes logarithmic time. [`Queue::next`] is the only place that chooses.
 
+mod admit;
+mod hold;
 mod place;
 mod resume;
 mod waiting;
@@ -11,9 +13,9 @@ use std::time::Duration;
 
 use mayfly_protocol::{SessionId, TenantId};
 
-use crate::departures::{ComeBack, Departures, come_back_after};
+use crate::departures::{ComeBack, Departures};
 use crate::kind::{PerKind, WorkerKind};
-use crate::tenant::{Served, Standing, Tenant, Terms, is_below};
+use crate::tenant::{Served, Standing, Tenant};
 
 pub use place::{Position, WaitReason};
 pub use waiting::TenantWaiting;
@@ -26,8 +28,6 @@ const MOST_OWED_JOBS: u32 = 16;
 const FIRST_GUESS: Duration = Duration::from_secs(1);
 /// A job that ended moves the mean by this part of the difference.
 const MEAN_PART: f64 = 1.0 / 16.0;
-/// Tenants that owe nothing and have no job are looked for after this many arrivals.
-const SWEEP_EVERY: u64 = 1024;
 
 /// The place of a job in the order of arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +79,8 @@ struct Entry {
     kind: WorkerKind,
     lane: Lane,
     admitted_at: Duration,
+    /// It waits for jobs that this queue does not have.
+    is_held: bool,
     run: Option<Run>,
 }
 
@@ -99,6 +101,13 @@ struct Run {
 struct LaneState {
     running: Option<Ticket>,
     waiting: BTreeSet<Ticket>,
+    held: BTreeSet<Ticket>,
+}
+
+impl LaneState {
+    fn is_empty(&self) -> bool {
+        self.running.is_none() && self.waiting.is_empty() && self.held.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -150,32 +159,6 @@ impl Queue {
                 departures: Departures::default(),
             }),
         }
-    }
-
-    /// Puts a job behind the others of its tenant, whose terms are these from now on.
-    pub fn admit(
-        &mut self,
-        kind: WorkerKind,
-        lane: Lane,
-        terms: Terms,
-        now: Duration,
-    ) -> Result<Ticket, QueueFull> {
-        self.check_room(kind, &lane.tenant, terms, now)?;
-        self.last += 1;
-        if self.last.is_multiple_of(SWEEP_EVERY) {
-            self.forget_idle();
-        }
-        let ticket = Ticket(self.last);
-        self.tenants.entry(lane.tenant.clone()).or_default().terms = terms;
-        let entry = Entry {
-            kind,
-            lane,
-            admitted_at: now,
-            run: None,
-        };
-        self.entries.insert(ticket, entry);
-        self.wait(ticket);
-        Ok(ticket)
     }
 
     /// Takes the job that is next among those for which a worker is free; it runs from now on.
@@ -240,7 +223,7 @@ impl Queue {
             if state.running == Some(ticket) {
                 state.running = None;
             }
-            if state.running.is_none() && state.waiting.is_empty() {
+            if state.is_empty() {
                 self.lanes.remove(&lane);
             }
         }
@@ -263,40 +246,6 @@ impl Queue {
     /// Whether a job waits for nothing but a worker of this kind.
     pub fn wants_worker(&self, kind: WorkerKind) -> bool {
         !self.kinds[kind].ready.is_empty()
-    }
-
-    fn check_room(
-        &self,
-        kind: WorkerKind,
-        tenant: &TenantId,
-        terms: Terms,
-        now: Duration,
-    ) -> Result<(), QueueFull> {
-        let full = |of, waiting, departures: &Departures| QueueFull {
-            of,
-            waiting,
-            come_back: come_back_after(departures.per_second(now), waiting, self.settings.come_back),
-        };
-        let (state, tenant) = (&self.kinds[kind], self.tenants.get(tenant));
-        if let Some(tenant) = tenant
-            && !is_below(tenant.waiting(), terms.waiting)
-        {
-            let departures = &tenant.shares[kind].departures;
-            return Err(full(FullOf::Tenant, tenant.waiting(), departures));
-        }
-        let (own, counted) = tenant.map_or((0, 0), |tenant| {
-            let share = &tenant.shares[kind];
-            (share.waiting.len(), share.counted_weight)
-        });
-        let capacity = self.settings.capacity;
-        let weight = u64::from(u32::from(terms.weight));
-        let all = state.weight - counted + weight;
-        let fair = (capacity as u64).saturating_mul(weight) / all;
-        let has_share_left = (own as u64) < fair.max(1) && state.waiting < capacity.saturating_mul(2);
-        match state.waiting < capacity || has_share_left {
-            true => Ok(()),
-            false => Err(full(FullOf::Queue, state.waiting, &state.departures)),
-        }
     }
 
     fn choose(&self, kind: WorkerKind, now: Duration) -> Option<Ticket> {
@@ -382,13 +331,19 @@ impl Queue {
     }
 
     fn wait(&mut self, ticket: Ticket) {
-        let Entry { kind, lane, .. } = &self.entries[&ticket];
-        let (kind, lane) = (*kind, lane.clone());
+        let Entry {
+            kind, lane, is_held, ..
+        } = &self.entries[&ticket];
+        let (kind, lane, is_held) = (*kind, lane.clone(), *is_held);
         self.kinds[kind].waiting += 1;
         if let Some(tenant) = self.tenants.get_mut(&lane.tenant) {
             tenant.shares[kind].waiting.insert(ticket);
         }
-        self.lanes.entry(lane.clone()).or_default().waiting.insert(ticket);
+        let state = self.lanes.entry(lane.clone()).or_default();
+        match is_held {
+            true => state.held.insert(ticket),
+            false => state.waiting.insert(ticket),
+        };
         self.offer_first(&lane);
         for kind in WorkerKind::ALL {
             self.list(*kind, &lane.tenant);
@@ -403,6 +358,7 @@ impl Queue {
         }
         if let Some(state) = self.lanes.get_mut(lane) {
             state.waiting.remove(&ticket);
+            state.held.remove(&ticket);
         }
         for kind in WorkerKind::ALL {
             self.list(*kind, &lane.tenant);

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 
 use super::*;
-use crate::tenant::Weight;
+use crate::tenant::{Terms, Weight, is_below};
 
 const SECOND: Duration = Duration::from_secs(1);
 const AGING: Duration = Duration::from_secs(20);
@@ -121,6 +121,25 @@ fn a_job_that_runs_already_holds_its_session_back() {
     assert_eq!(next(&mut queue, SECOND), Some(waits));
     queue.leave(waits, SECOND);
     queue.leave(other, SECOND);
+    assert!(!queue.is_busy(&lane(1)));
+}
+
+#[test]
+fn a_held_job_waits_for_its_release_and_overtakes_what_came_later() {
+    let (mut queue, now) = (queue(10), Duration::ZERO);
+    let held = queue
+        .admit_held(WorkerKind::Git, lane(1), Terms::default(), now)
+        .unwrap();
+    assert_eq!(queue.position(held).unwrap().reason, WaitReason::SessionBusy);
+    assert!(queue.is_busy(&lane(1)) && !queue.wants_worker(WorkerKind::Git));
+    let later = git(&mut queue, lane(1), now);
+    queue.release(held);
+    assert_eq!(next(&mut queue, now), Some(held));
+    assert_eq!(next(&mut queue, now), None);
+    queue.release(held);
+    queue.leave(held, now);
+    assert_eq!(next(&mut queue, now), Some(later));
+    queue.leave(later, now);
     assert!(!queue.is_busy(&lane(1)));
 }
 
@@ -266,17 +285,27 @@ fn who_holds_workers_for_longer_gets_fewer_of_them() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Admit { code: bool, tenant: u8, session: u32 },
-    Next { git: bool, code: bool },
+    Admit {
+        code: bool,
+        tenant: u8,
+        session: u32,
+        held: bool,
+    },
+    Release(usize),
+    Next {
+        git: bool,
+        code: bool,
+    },
     PutBack(usize),
     Leave(usize),
     Pass(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let admit = (any::<bool>(), 0..4_u8, 0..3_u32);
+    let admit = (any::<bool>(), 0..4_u8, 0..3_u32, proptest::bool::weighted(0.3));
     prop_oneof![
-        5 => admit.prop_map(|(code, tenant, session)| Step::Admit { code, tenant, session }),
+        5 => admit.prop_map(|(code, tenant, session, held)| Step::Admit { code, tenant, session, held }),
+        2 => any::<usize>().prop_map(Step::Release),
         4 => (any::<bool>(), any::<bool>()).prop_map(|(git, code)| Step::Next { git, code }),
         1 => any::<usize>().prop_map(Step::PutBack),
         3 => any::<usize>().prop_map(Step::Leave),
@@ -297,6 +326,7 @@ struct Modelled {
     tenant: u8,
     session: u32,
     running: bool,
+    held: bool,
 }
 
 /// One job of tenant 1 may run; of the others as many as come.
@@ -323,7 +353,9 @@ impl Model {
         let same_session = |a: &Modelled, b: &Modelled| (a.tenant, a.session) == (b.tenant, b.session);
         let may_run = |index: &usize| {
             let job = &self.jobs[*index];
-            let is_held = self.jobs[..*index].iter().any(|other| same_session(job, other))
+            let is_before = |other: &Modelled| !other.held && same_session(job, other);
+            let is_held = job.held
+                || self.jobs[..*index].iter().any(is_before)
                 || self
                     .jobs
                     .iter()
@@ -355,7 +387,16 @@ impl Trial {
                 code,
                 tenant,
                 session,
-            } => self.admit(queue, code, tenant, session)?,
+                held,
+            } => self.admit(queue, code, (tenant, session), held)?,
+            Step::Release(pick) => {
+                let jobs = &mut self.model.jobs;
+                if !jobs.is_empty() {
+                    let index = pick % jobs.len();
+                    jobs[index].held = false;
+                    queue.release(jobs[index].ticket);
+                }
+            }
             Step::Next { git, code } => {
                 let is_free = |kind| if kind == WorkerKind::Git { git } else { code };
                 let runnable = self.model.runnable(is_free);
@@ -398,15 +439,20 @@ impl Trial {
         &mut self,
         queue: &mut Queue,
         code: bool,
-        tenant: u8,
-        session: u32,
+        (tenant, session): (u8, u32),
+        held: bool,
     ) -> Result<(), TestCaseError> {
         let kind = if code { WorkerKind::Code } else { WorkerKind::Git };
         let waiting = self.model.waiting(|job| job.kind == kind);
         let of_tenant = self.model.waiting(|job| job.tenant == tenant);
         let terms = terms_of(tenant);
         prop_assert_eq!(queue.waiting(kind), waiting);
-        match queue.admit(kind, lane_of(tenant, session), terms, self.now) {
+        let lane = lane_of(tenant, session);
+        let admitted = match held {
+            true => queue.admit_held(kind, lane, terms, self.now),
+            false => queue.admit(kind, lane, terms, self.now),
+        };
+        match admitted {
             Ok(ticket) => {
                 prop_assert!(waiting < 2 * CAPACITY && is_below(of_tenant, terms.waiting));
                 self.model.jobs.push(Modelled {
@@ -415,6 +461,7 @@ impl Trial {
                     tenant,
                     session,
                     running: false,
+                    held,
                 });
                 prop_assert!(
                     queue

@@ -21,17 +21,23 @@ impl Queue {
             kind,
             lane: lane.clone(),
             admitted_at: now,
+            is_held: false,
             run: None,
         };
         self.entries.insert(ticket, entry);
         self.start(ticket, now);
         if let Some(overtaken) = overtaken {
-            let kind = self.entries[&overtaken].kind;
-            if let Some(tenant) = self.tenants.get_mut(&lane.tenant) {
-                tenant.shares[kind].runnable.remove(&overtaken);
-            }
-            self.list(kind, &lane.tenant);
+            self.take_back(overtaken, lane);
         }
         ticket
+    }
+
+    /// Marks a job as one that another of its session holds back.
+    pub(super) fn take_back(&mut self, overtaken: Ticket, lane: &Lane) {
+        let kind = self.entries[&overtaken].kind;
+        if let Some(tenant) = self.tenants.get_mut(&lane.tenant) {
+            tenant.shares[kind].runnable.remove(&overtaken);
+        }
+        self.list(kind, &lane.tenant);
     }
 }
