@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
-use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// A new authority that nothing trusts by itself.
 #[derive(Debug)]
@@ -52,6 +52,20 @@ impl TestCa {
         std::fs::write(&files.0, certificate.pem()).expect("the certificate can be written");
         std::fs::write(&files.1, key.serialize_pem()).expect("the key can be written");
         files
+    }
+
+    /// A client that trusts what this authority signed, and nothing else.
+    pub fn client_config(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(self.issuer.der().clone())
+            .expect("an authority can be trusted");
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has the default versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(config)
     }
 
     /// A server that has a certificate for `localhost` and `127.0.0.1`, and offers HTTP 2 and 1.1.

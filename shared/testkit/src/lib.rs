@@ -14,6 +14,7 @@ pub mod moto;
 pub mod pack;
 pub mod port;
 pub mod process;
+pub mod redis;
 pub mod repo;
 pub mod s3;
 pub mod server;
