@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Installs the programs that only the tests need: S3 servers (moto, ministack, Ceph's gateway, s3s-fs), an LLM server (aimock), a Git LFS
+# Installs the programs that only the tests need: S3 servers (moto, ministack, Ceph's gateway, s3s-fs), Redis, an LLM server (aimock), a Git LFS
 # server (giftless) and client, SSE clients that nobody here wrote, promtool, and readers of OpenAPI documents and of traces.
 #
 # Run by .ci/run before the tests, and by hand once: `.ci/tools.sh`. A second run finds everything in place and changes nothing.
 # Everything goes under ${MAYFLY_TOOLS:-target/tools}: `py`, `ministack`, `lfs` and `openapi` are Python venvs, `node` holds `node_modules`, `s3s` a program
-# that cargo builds. Only Ceph, and what is missing of python3, its venv module, git-lfs, node and npm, is installed by apt, and only as root.
+# that cargo builds. Only Ceph, Redis, and what is missing of python3, its venv module, git-lfs, node and npm, is installed by apt, and only as root.
 set -euo pipefail
 
 readonly MOTO='moto[server]==5.2.5'
@@ -106,6 +106,13 @@ install_ceph() {
     say 'ceph: already there'
 }
 
+install_redis() {
+    if ! command -v redis-server >/dev/null; then
+        apt_install 'redis-server' redis-server
+    fi
+    say 'redis: already there'
+}
+
 install_lfs_tools() {
     local venv="$tools/lfs" wanted="${LFS_SERVER[*]}"
     command -v git-lfs >/dev/null || apt_install 'git-lfs' git-lfs
@@ -187,5 +194,6 @@ install_lfs_tools
 install_ministack
 install_node_tools
 install_ceph
+install_redis
 install_s3s_fs
 install_archivers

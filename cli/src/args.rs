@@ -17,6 +17,7 @@ use mayfly_storage::probe::ProbeError;
 use mayfly_storage::{ObjectStore, Race, SharedOpenError, StorageOptions, StorageUrl};
 
 use crate::gc::CollectArgs;
+use crate::redis::RedisArgs;
 use crate::trace::TraceArgs;
 use crate::webhook::WebhookArgs;
 
@@ -342,6 +343,8 @@ pub(crate) struct GatewayArgs {
     /// Folder for scratch files of those who read sessions.
     #[arg(long, env = "TMP_DIR", default_value = "/tmp")]
     pub(crate) tmp_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) redis: RedisArgs,
     #[command(flatten)]
     pub(crate) queue: QueueArgs,
     #[command(flatten)]

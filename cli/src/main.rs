@@ -10,6 +10,7 @@ mod demo;
 mod gc;
 mod health;
 mod keys;
+mod redis;
 mod secret;
 mod signal;
 mod trace;

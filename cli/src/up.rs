@@ -306,7 +306,9 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
         .clone()
         .map(|opened| SessionsConfig::new(opened, args.tmp_dir.clone()));
     let tracing = args.trace.open("mayfly-gateway")?;
+    let coordination = args.redis.open(args.extra_ca_file.as_ref()).await?;
     let config = GatewayConfig {
+        coordination,
         git_workers: workers("GIT_WORKERS", args.git_workers.as_deref())?,
         code_workers: workers("CODE_WORKERS", args.code_workers.as_deref())?,
         worker_tokens: secret::worker_tokens()?,

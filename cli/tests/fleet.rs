@@ -14,6 +14,7 @@ mod fleet {
     mod left;
     mod operators;
     mod outcomes;
+    mod redis;
     mod restart;
     mod rig;
     mod sessions;

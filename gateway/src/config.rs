@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mayfly_coordination::Coordination;
 use mayfly_protocol::limits;
 use mayfly_queue::{ComeBack, QueueSettings};
 use mayfly_server::TlsFiles;
@@ -37,6 +38,8 @@ pub struct GatewayConfig {
     pub tls_look_interval: Duration,
     /// Where workers keep sessions and outcomes; without one, jobs of before a restart are unknown.
     pub storage: Option<Arc<dyn ObjectStore>>,
+    /// What several gateways tell one another while jobs run; without it they have the storage in common, and nothing else. It needs a storage.
+    pub coordination: Option<Arc<dyn Coordination>>,
     /// Where sessions are read from, and how; without it `/sessions` is refused.
     pub sessions: Option<SessionsConfig>,
     /// What is collected in the storage, and how often; without it nothing is.
@@ -78,7 +81,7 @@ pub struct GatewayConfig {
     pub cancel_timeout: Duration,
     /// How long the storage may take to say how a job ended.
     pub outcome_timeout: Duration,
-    /// How often the gateway says in the storage that it lives, and looks who does not any more.
+    /// How often the gateway says that it lives, looks who does not any more, and tells other gateways again what it has told them.
     pub beat_interval: Duration,
     /// How long another gateway may say nothing; then its jobs are taken over.
     pub gateway_lease: Duration,
@@ -149,6 +152,7 @@ impl Default for GatewayConfig {
             tls: None,
             tls_look_interval: Duration::from_secs(1),
             storage: None,
+            coordination: None,
             outcome_timeout: Duration::from_millis(900),
             sessions: None,
             collect: None,

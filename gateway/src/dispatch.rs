@@ -65,13 +65,14 @@ impl Dispatcher {
         }
     }
 
-    /// Puts a job into the queue, and says where it stands.
+    /// Puts a job into the queue, and says where it stands. One that is held is not begun before its place's [`Permit`] lets it.
     pub(crate) fn admit(
         self: &Arc<Self>,
         kind: WorkerKind,
         lane: Lane,
         terms: Terms,
         job: &JobId,
+        is_held: bool,
     ) -> Result<(Place, Position), AdmitError> {
         let mut state = self.state();
         if state.is_closed {
@@ -81,7 +82,10 @@ impl Dispatcher {
             return Err(AdmitError::NoWorkers);
         }
         let now = state.since_start(Instant::now());
-        let admitted = state.queue.admit(kind, lane, terms, now);
+        let admitted = match is_held {
+            true => state.queue.admit_held(kind, lane, terms, now),
+            false => state.queue.admit(kind, lane, terms, now),
+        };
         let ticket = admitted.map_err(AdmitError::Full)?;
         let position = state.queue.position(ticket).expect("it was put there just now");
         let told = state.wait(ticket, job);
@@ -247,7 +251,28 @@ pub(crate) struct Place {
     told: oneshot::Receiver<WorkerKey>,
 }
 
+/// Lets a held job run when it is next.
+pub(crate) struct Permit {
+    dispatcher: Arc<Dispatcher>,
+    ticket: Ticket,
+}
+
+impl Permit {
+    pub(crate) fn release(self) {
+        let mut state = self.dispatcher.state();
+        state.queue.release(self.ticket);
+        self.dispatcher.grant(&mut state);
+    }
+}
+
 impl Place {
+    pub(crate) fn permit(&self) -> Permit {
+        Permit {
+            dispatcher: Arc::clone(&self.dispatcher),
+            ticket: self.ticket,
+        }
+    }
+
     /// Waits for a worker. Nothing is lost when the future is dropped.
     pub(crate) async fn worker(&mut self) -> Lease {
         match (&mut self.told).await {

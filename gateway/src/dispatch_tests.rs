@@ -34,7 +34,7 @@ fn admit(dispatcher: &Arc<Dispatcher>, session: &str) -> Place {
         session: session.parse().unwrap(),
     };
     dispatcher
-        .admit(WorkerKind::Git, lane, Terms::default(), &JobId::new_now())
+        .admit(WorkerKind::Git, lane, Terms::default(), &JobId::new_now(), false)
         .unwrap()
         .0
 }
@@ -103,7 +103,7 @@ async fn what_cannot_be_admitted_is_told() {
     };
     let admit = |kind| {
         dispatcher
-            .admit(kind, lane.clone(), Terms::default(), &JobId::new_now())
+            .admit(kind, lane.clone(), Terms::default(), &JobId::new_now(), false)
             .err()
     };
     assert_eq!(admit(WorkerKind::Git), Some(AdmitError::NoWorkers));

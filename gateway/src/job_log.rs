@@ -15,6 +15,10 @@ use tokio::sync::watch;
 /// The last that readers get where the log is left before its job is over: a comment, so that nothing is taken for an event.
 const LEFT: &[u8] = b": the job goes on without this gateway; read on at /jobs/{id}/events with Last-Event-ID, here or at the next gateway\n\n";
 
+/// The events and bytes of one [`Batch`]; an event that is larger goes alone.
+const BATCH_EVENTS: usize = 256;
+const BATCH_BYTES: usize = 256 * 1024;
+
 /// The bounds of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LogLimits {
@@ -56,6 +60,16 @@ pub(crate) struct LogSize {
     pub(crate) bytes: usize,
     pub(crate) dropped: u64,
     pub(crate) ended: bool,
+    /// Its job goes on elsewhere.
+    pub(crate) left: bool,
+}
+
+/// Events that follow one another, as frames.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The number of the event before them; 0 where there is none.
+    pub(crate) before: u64,
+    pub(crate) events: Vec<(u64, Bytes)>,
 }
 
 impl JobLog {
@@ -162,6 +176,39 @@ impl JobLog {
             bytes: events.bytes,
             dropped: events.dropped,
             ended: events.ended,
+            left: events.left,
+        }
+    }
+
+    /// Changes with every event, and with the end.
+    pub(crate) fn grown(&self) -> watch::Receiver<()> {
+        self.grown.subscribe()
+    }
+
+    /// Waits for the first event.
+    pub(crate) async fn begun(&self) {
+        let mut grown = self.grown.subscribe();
+        while self.size().events == 0 && grown.changed().await.is_ok() {}
+    }
+
+    /// Some of the events after this number.
+    pub(crate) fn batch(&self, after: u64) -> Batch {
+        let events = self.events();
+        let index = events.frames.partition_point(|(id, _)| *id <= after);
+        let mut bytes = 0;
+        let fits = |(_, frame): &&(u64, Bytes)| {
+            let is_first = bytes == 0;
+            bytes += frame.len();
+            is_first || bytes <= BATCH_BYTES
+        };
+        Batch {
+            before: events.frames[..index].last().map_or(0, |(id, _)| *id),
+            events: events.frames[index..]
+                .iter()
+                .take(BATCH_EVENTS)
+                .take_while(fits)
+                .cloned()
+                .collect(),
         }
     }
 
@@ -282,6 +329,29 @@ mod tests {
             rest(log.follow(0)).await,
             ["id: 4\ndata: a\n\n", "id: 5\ndata: z\n\n"]
         );
+    }
+
+    #[test]
+    fn batches_follow_one_another() {
+        let log = JobLog::new(LogLimits {
+            events: 1000,
+            bytes: 1 << 20,
+        });
+        for _ in 0..300 {
+            log.append(b"a");
+        }
+        log.append(&vec![b'x'; BATCH_BYTES]);
+        assert!(log.end_at(1000, b"z"));
+        let numbers = |after| {
+            let batch = log.batch(after);
+            let ends = batch.events.first().zip(batch.events.last());
+            (batch.before, ends.map(|((first, _), (last, _))| (*first, *last)))
+        };
+        assert_eq!(numbers(0), (0, Some((1, 256))));
+        assert_eq!(numbers(256), (256, Some((257, 300))));
+        assert_eq!(numbers(300), (300, Some((301, 301))));
+        assert_eq!(numbers(500), (301, Some((1000, 1000))));
+        assert_eq!(numbers(2000), (1000, None));
     }
 
     #[tokio::test]

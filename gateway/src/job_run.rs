@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cancel;
 use crate::dispatch::{Lease, Place};
+use crate::exchange::Keeper;
 use crate::fleet::WorkerKind;
 use crate::fleet::roster::Release;
 use crate::intake::HeldBody;
@@ -29,11 +30,19 @@ use crate::state::Gateway;
 use crate::worker_client::{Order, WorkerStream};
 use follow::{Followed, Loss, follow};
 
+/// Where a job stands that has a worker already.
+const AT_ONCE: Position = Position {
+    number: 1,
+    reason: WaitReason::NoFreeWorker,
+};
+
 /// A job that was let in.
 pub(crate) struct JobRun {
     gateway: Arc<Gateway>,
     writer: JobWriter,
     place: Place,
+    /// Tells other gateways of the job, once it is carried out.
+    keeper: Option<Keeper>,
     /// Held to the end: another worker may need it.
     body: HeldBody,
     record: Arc<OpenRecord>,
@@ -81,7 +90,7 @@ impl Tried {
 }
 
 impl JobRun {
-    /// Begins the job's stream with where it stands.
+    /// Begins the job's stream with where it stands; where other gateways have a say in that, the stream begins when the job is carried out.
     pub(crate) fn new(
         gateway: Arc<Gateway>,
         writer: JobWriter,
@@ -91,8 +100,10 @@ impl JobRun {
         record: Arc<OpenRecord>,
         trace: JobTrace,
     ) -> Self {
+        let keeper = |exchange| Keeper::new(exchange, writer.job(), place.permit());
         let mut run = Self {
             deadline: Instant::now() + gateway.config.queue_timeout,
+            keeper: gateway.exchange.as_ref().map(keeper),
             gateway,
             writer,
             place,
@@ -106,12 +117,27 @@ impl JobRun {
             last_retry: None,
             last_refusal: None,
         };
-        run.say_position(position);
+        if run.keeper.is_none() {
+            run.say_position(position);
+        }
         run
+    }
+
+    /// Takes the job's place in the line of its session among all gateways.
+    async fn line_up(&mut self) {
+        let Some(mut keeper) = self.keeper.take() else {
+            return;
+        };
+        keeper.line_up().await;
+        keeper.introduce().await;
+        let position = self.place.position().unwrap_or(AT_ONCE);
+        self.say_position(position);
+        task::spawn(&self.gateway.running, keeper.run());
     }
 
     /// Carries the job to its end.
     pub(crate) async fn carry_out(mut self) {
+        self.line_up().await;
         loop {
             let lease = match self.wait().await {
                 Waited::Worker(lease) => lease,

@@ -5,7 +5,7 @@
 mod writer;
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -67,8 +67,8 @@ struct Facts {
     terminal: Option<Bytes>,
 }
 
-/// A job as `GET /jobs/{id}` shows it.
-#[derive(Debug, Serialize, JsonSchema)]
+/// A job as `GET /jobs/{id}` shows it, and as gateways tell it to one another.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JobView {
     id: JobId,
@@ -92,6 +92,22 @@ pub(crate) struct JobView {
     events_dropped: u64,
     #[serde(flatten)]
     outcome: Option<Outcome>,
+}
+
+impl JobView {
+    /// The job as what can be followed, where it is not over.
+    pub(crate) fn open(&self, tenant: &TenantId) -> Option<OpenJob> {
+        let is_over = matches!(self.state, JobState::Completed | JobState::Failed);
+        let accepted_at = timestamp::parse(&self.created_at).filter(|_| !is_over)?;
+        let (id, session) = (self.id.clone(), self.session_id.clone());
+        Some(OpenJob::waiting(
+            id,
+            self.kind,
+            tenant.clone(),
+            session,
+            accepted_at,
+        ))
+    }
 }
 
 /// What the terminal event said: `data`, or `error` with its code.
@@ -141,6 +157,11 @@ impl Job {
     /// When a worker took it, where one did.
     pub(crate) fn started_at(&self) -> Option<OffsetDateTime> {
         self.facts().started_at
+    }
+
+    /// Whether another gateway has it, and knows where it stands.
+    pub(crate) fn is_read_along(&self) -> bool {
+        self.log.may_lag() && !self.inherited.is_cancelled()
     }
 
     /// Readers at this moment.
@@ -230,6 +251,13 @@ pub(crate) struct JobFilter {
     pub(crate) tenant: TenantId,
     pub(crate) session: Option<SessionId>,
     pub(crate) state: Option<JobState>,
+}
+
+impl JobFilter {
+    fn passes(&self, session: &SessionId, state: JobState) -> bool {
+        self.session.as_ref().is_none_or(|wanted| wanted == session)
+            && self.state.is_none_or(|wanted| wanted == state)
+    }
 }
 
 impl Jobs {
@@ -345,19 +373,24 @@ impl Jobs {
         self.known().jobs.get(id).cloned()
     }
 
-    /// The newest jobs that pass the filter.
-    pub(crate) fn list(&self, filter: &JobFilter, limit: usize) -> Vec<JobView> {
-        let passes = |job: &&Arc<Job>| {
-            job.lane.tenant == filter.tenant
-                && filter
-                    .session
-                    .as_ref()
-                    .is_none_or(|session| *session == job.lane.session)
-                && filter.state.is_none_or(|state| state == job.state())
-        };
+    /// The newest jobs that pass the filter, of those that this gateway has and those that others told of.
+    pub(crate) fn list(&self, filter: &JobFilter, others: Vec<JobView>, limit: usize) -> Vec<JobView> {
         let known = self.known();
-        let newest = known.jobs.values().rev().filter(passes).take(limit);
-        newest.map(|job| job.view(false)).collect()
+        let of_tenant = known.jobs.values().filter(|job| job.lane.tenant == filter.tenant);
+        let told: HashSet<JobId> = others.iter().map(|view| view.id.clone()).collect();
+        // Of a job that is only read along, the gateway that has it knows more.
+        let own = of_tenant.filter(|job| !job.is_read_along() || !told.contains(&job.id));
+        let mut views: BTreeMap<JobId, JobView> = own
+            .filter(|job| filter.passes(&job.lane.session, job.state()))
+            .map(|job| (job.id.clone(), job.view(false)))
+            .collect();
+        for view in others {
+            let is_own = known.jobs.get(&view.id).is_some_and(|job| !job.is_read_along());
+            if !is_own && filter.passes(&view.session_id, view.state) {
+                views.insert(view.id.clone(), view);
+            }
+        }
+        views.into_values().rev().take(limit).collect()
     }
 
     pub(crate) fn counts(&self) -> JobCounts {

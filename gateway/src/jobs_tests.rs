@@ -89,7 +89,7 @@ fn lists_are_filtered_and_newest_first() {
     let jobs = jobs(10, 10_000);
     let writers = ["a", "b", "a"].map(|session| add(&jobs, session));
     let list = |filter: JobFilter, limit| -> Vec<JobId> {
-        jobs.list(&filter, limit)
+        jobs.list(&filter, Vec::new(), limit)
             .into_iter()
             .map(|view| view.id)
             .collect()

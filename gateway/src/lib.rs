@@ -16,6 +16,7 @@ mod config;
 mod dispatch;
 mod error_text;
 mod event_stream;
+mod exchange;
 pub mod fleet;
 mod held;
 mod idempotency;

@@ -96,16 +96,26 @@ pub(crate) async fn relay(
                 continue;
             };
             let number = numbers.of(id.as_deref())?;
-            match Said::parse(&data, &writer.job().id)? {
-                Said::Progress(stage) => match number {
-                    Some(number) => writer.relay_at(number, stage, &data),
-                    None => writer.relay(stage, &data),
-                },
-                Said::Completed => return Ok((End::Completed(data.into()), number)),
-                Said::Failed => return Ok((End::Failed(data.into()), number)),
+            if let Some(end) = take(writer, data, number)? {
+                return Ok((end, number));
             }
         }
     }
+}
+
+/// Adds one event to the log under this number, or the next; gives the end, where it is one.
+pub(crate) fn take(
+    writer: &JobWriter,
+    data: Vec<u8>,
+    number: Option<u64>,
+) -> Result<Option<End>, RelayError> {
+    match (Said::parse(&data, &writer.job().id)?, number) {
+        (Said::Progress(stage), Some(number)) => writer.relay_at(number, stage, &data),
+        (Said::Progress(stage), None) => writer.relay(stage, &data),
+        (Said::Completed, _) => return Ok(Some(End::Completed(data.into()))),
+        (Said::Failed, _) => return Ok(Some(End::Failed(data.into()))),
+    }
+    Ok(None)
 }
 
 /// Reads what a worker still sends after its terminal event, so that it sees its stream delivered.

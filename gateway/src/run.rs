@@ -42,6 +42,11 @@ pub enum RunError {
         "keys stand for tenants, and workers believe a tenant only from a gateway with their token; set WORKER_TOKEN here and at the workers"
     )]
     NoWorkerToken,
+    /// Gateways that have nothing durable in common.
+    #[error(
+        "gateways that share a Redis share a storage, too, where jobs' outcomes and idempotency keys are; set STORAGE_URL beside REDIS_URL"
+    )]
+    NoStorage,
     /// The keys cannot be read.
     #[error("the keys cannot be read")]
     Keys(#[from] KeyFileError),
@@ -65,6 +70,9 @@ pub async fn run(
 ) -> Result<(), RunError> {
     config.check()?;
     check_exposure(&config, listener.local_addr()?)?;
+    if config.coordination.is_some() && config.storage.is_none() {
+        return Err(RunError::NoStorage);
+    }
     let access = Access::open(config.keys.as_ref()).await?;
     let tls = match config.tls.clone() {
         Some(files) => Some(Tls::load(files, config.tls_look_interval).await?),
@@ -77,6 +85,7 @@ pub async fn run(
     let ended = CancellationToken::new();
     follow_fleet(&gateway, &tasks, &ended);
     follow_keys(&gateway, &tasks, &ended);
+    follow_exchange(&gateway, &tasks, &ended);
     let peers = follow_peers(&gateway, &tasks, &ended).await;
     let server = Server::new(connection_limits(&gateway.config), routes::router(&gateway), tls);
     tokio::select! {
@@ -149,6 +158,17 @@ async fn follow_peers(
         let _ended = ended.run_until_cancelled(peers.run()).await;
     });
     Some(peers)
+}
+
+fn follow_exchange(gateway: &Arc<Gateway>, tasks: &TaskTracker, ended: &CancellationToken) {
+    let Some(exchange) = gateway.exchange.clone() else {
+        return;
+    };
+    let ended = ended.clone();
+    task::spawn(tasks, async move {
+        // What is cut short is found out by the other gateways.
+        let _ended = ended.run_until_cancelled(exchange.run()).await;
+    });
 }
 
 fn follow_keys(gateway: &Arc<Gateway>, tasks: &TaskTracker, ended: &CancellationToken) {

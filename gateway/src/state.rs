@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use mayfly_queue::Lane;
 use mayfly_session::{GatewayId, KeyArchive, OpenJobs, OutcomeArchive};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::Access;
 use crate::config::GatewayConfig;
 use crate::dispatch::Dispatcher;
+use crate::exchange::Exchange;
 use crate::held::HeldBytes;
 use crate::idempotency::KeyMemory;
 use crate::job_log::LogLimits;
@@ -35,6 +37,8 @@ pub(crate) struct Gateway {
     pub(crate) outcomes: Option<OutcomeArchive>,
     /// What the storage is told of jobs that are not over.
     pub(crate) own_jobs: Option<OwnJobs>,
+    /// What gateways have in common beside the storage; `None` for one that is alone with it.
+    pub(crate) exchange: Option<Arc<Exchange>>,
     /// What idempotency keys stand for, in the storage.
     pub(crate) keys: Option<KeyArchive>,
     /// The same where there is no storage.
@@ -70,6 +74,16 @@ impl Gateway {
         };
         let metrics = Arc::new(Metrics::new(config.metrics_tenants));
         let outcomes = config.storage.clone().map(OutcomeArchive::new);
+        let own_jobs = config.storage.clone().map(|storage| OwnJobs {
+            archive: OpenJobs::new(storage),
+            gateway: GatewayId::new_now(),
+            patience: config.outcome_timeout,
+        });
+        let exchange = config.coordination.clone().zip(own_jobs.as_ref());
+        let exchange = exchange.map(|(coordination, own)| {
+            let interval = config.beat_interval;
+            Arc::new(Exchange::new(coordination, &own.gateway, interval))
+        });
         let webhooks = Webhooks::new(config.webhooks.clone(), outcomes.clone(), Arc::clone(&metrics));
         Self {
             jobs: Arc::new(Jobs::new(limits, Arc::clone(&metrics))),
@@ -84,11 +98,8 @@ impl Gateway {
                 connections: TaskTracker::new(),
             },
             outcomes,
-            own_jobs: config.storage.clone().map(|storage| OwnJobs {
-                archive: OpenJobs::new(storage),
-                gateway: GatewayId::new_now(),
-                patience: config.outcome_timeout,
-            }),
+            own_jobs,
+            exchange,
             keys: config.storage.clone().map(KeyArchive::new),
             key_memory: KeyMemory::default(),
             sessions: config.sessions.clone().map(Sessions::new),
@@ -99,6 +110,17 @@ impl Gateway {
             started: Instant::now(),
             access,
             config,
+        }
+    }
+
+    /// Whether a job of the session runs or waits, here or at another gateway.
+    pub(crate) async fn is_busy(&self, lane: &Lane) -> bool {
+        if self.dispatcher.is_busy(lane) {
+            return true;
+        }
+        match &self.exchange {
+            Some(exchange) => exchange.is_busy(lane).await,
+            None => false,
         }
     }
 }

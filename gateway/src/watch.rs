@@ -8,9 +8,10 @@ use std::sync::Arc;
 use mayfly_protocol::{ErrorCode, Failure};
 use mayfly_session::{OpenJob, Sent};
 use mayfly_telemetry::task;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cancel;
+use crate::exchange::{Keeper, Tail};
 use crate::fleet::WorkerKind;
 use crate::fleet::address::WorkerUrl;
 use crate::fleet::roster::Release;
@@ -33,6 +34,8 @@ struct Watch {
     gateway: Arc<Gateway>,
     writer: JobWriter,
     open: OpenJob,
+    /// What is known of the job is what this gateway inherited.
+    is_own: bool,
     /// Since when the job can be followed nowhere.
     lost_since: Option<Instant>,
 }
@@ -56,6 +59,13 @@ pub(crate) fn inherit(gateway: &Arc<Gateway>, open: OpenJob) {
         return;
     }
     job.inherited.cancel();
+    if let Some(exchange) = &gateway.exchange {
+        let mut keeper = Keeper::of_running(exchange, &job);
+        task::spawn(&gateway.running, async move {
+            keeper.line_up().await;
+            keeper.run().await;
+        });
+    }
     let place = gateway.dispatcher.resume(kind, &job.lane);
     let lease = url.and_then(|url| gateway.dispatcher.occupy(kind, &url, &job.id));
     let stopping = gateway.stopping.clone();
@@ -74,6 +84,7 @@ fn start(gateway: &Arc<Gateway>, writer: JobWriter, open: OpenJob) -> Arc<Job> {
     let watch = Watch {
         gateway: Arc::clone(gateway),
         writer,
+        is_own: job.inherited.is_cancelled(),
         open,
         lost_since: None,
     };
@@ -117,7 +128,12 @@ impl Watch {
                     tracing::warn!(job.id = %self.open.job_id, error, "whether the job is over is not known");
                 }
             }
-            if let Some(sent) = self.open.sent.clone()
+            if let Some(told) = self.hear().await {
+                return Some(told);
+            }
+            let is_known_open = self.is_own_record().await && is_known_open;
+            if !self.is_told()
+                && let Some(sent) = self.open.sent.clone()
                 && let Some(told) = self.follow(&sent).await
             {
                 return Some(told);
@@ -130,6 +146,62 @@ impl Watch {
                 return None;
             }
             sleep(self.gateway.config.watch_interval).await;
+        }
+    }
+
+    /// Whether an heir knows what it inherited: the job may have been sent since it began to read along.
+    async fn is_own_record(&mut self) -> bool {
+        if self.writer.job().inherited.is_cancelled() && !self.is_own {
+            let Some(own) = &self.gateway.own_jobs else {
+                return false;
+            };
+            match own.archive.find(&self.open.tenant, &self.open.job_id).await {
+                Ok(Some((_, open))) => self.open = open,
+                Ok(None) => {}
+                Err(_) => return false,
+            }
+            self.is_own = true;
+        }
+        true
+    }
+
+    /// Whether the gateway that has the job can tell of it.
+    fn is_told(&self) -> bool {
+        let exchange = self.gateway.exchange.as_ref();
+        exchange.is_some_and(|exchange| exchange.is_available())
+            && !self.writer.job().inherited.is_cancelled()
+    }
+
+    /// Takes what the gateway that has the job tells of it, up to the end, a long silence, or the time when this one is its heir.
+    async fn hear(&mut self) -> Option<Told> {
+        let exchange = self.gateway.exchange.clone()?;
+        let job = Arc::clone(self.writer.job());
+        let config = &self.gateway.config;
+        let mut tail = Tail::new(&exchange, &job, config.max_event_bytes);
+        let mut ask_at = Instant::now();
+        loop {
+            let before = job.log.size().events;
+            if let Some((end, number)) = tail.read(&self.writer).await.ok()? {
+                return Some(Told { end, number });
+            }
+            if job.log.size().events > before {
+                self.lost_since = None;
+            }
+            if job.inherited.is_cancelled() {
+                return None;
+            }
+            let to_be_cancelled = async {
+                job.cancelled.cancelled().await;
+                sleep_until(ask_at).await;
+            };
+            tokio::select! {
+                grown = timeout(config.silence_timeout, tail.grown()) => grown.ok()?,
+                () = job.inherited.cancelled() => {}
+                () = to_be_cancelled => {
+                    tail.ask_to_cancel().await;
+                    ask_at = Instant::now() + config.watch_interval;
+                }
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use mayfly_server::bearer::FleetTokens;
 use mayfly_session::OutcomeArchive;
 use mayfly_storage::{DirectoryStore, StorageOptions};
 use mayfly_telemetry::task;
-use mayfly_testkit::process::Running;
+use mayfly_testkit::process::{Launch, Running};
 use mayfly_testkit::sse::{Numbered, Stream, http_client};
 use mayfly_worker::{JobContext, JobRunner, OutcomeNotKept, OutcomeStore, WorkerConfig};
 use nix::sys::signal::Signal;
@@ -24,15 +24,15 @@ use tokio_util::task::TaskTracker;
 
 use super::rig::Rig;
 
-const JOBS: usize = 200;
+pub(super) const JOBS: usize = 200;
 const TOKEN: &str = "fleet-token";
 
 /// When a job goes on.
 #[derive(Clone)]
-struct Gates([CancellationToken; 3]);
+pub(super) struct Gates(pub(super) [CancellationToken; 3]);
 
 impl Gates {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(std::array::from_fn(|_| CancellationToken::new()))
     }
 
@@ -81,12 +81,12 @@ impl JobRunner for Gated {
 }
 
 /// Workers, and what asks them all to end.
-struct Workers {
+pub(super) struct Workers {
     addresses: Vec<SocketAddr>,
     shutdown: CancellationToken,
 }
 
-async fn workers(rig: &Rig, gates: &Gates) -> Workers {
+pub(super) async fn workers(rig: &Rig, gates: &Gates) -> Workers {
     let folder = rig.folder.path().join("storage");
     let storage = DirectoryStore::open(&folder, &StorageOptions::default())
         .await
@@ -117,52 +117,64 @@ async fn workers(rig: &Rig, gates: &Gates) -> Workers {
 }
 
 async fn gateway(rig: &Rig, workers: &Workers) -> (Running, String) {
+    start_gateway(launch(rig, workers)).await
+}
+
+/// A gateway of these workers that is to be started.
+pub(super) fn launch(rig: &Rig, workers: &Workers) -> Launch {
     let list: Vec<String> = workers
         .addresses
         .iter()
         .map(|it| format!("http://{it}"))
         .collect();
-    let mut running = rig
-        .launch(&["gateway", "--port", "0", "--gateway-drain-grace-secs", "1"])
+    rig.launch(&["gateway", "--port", "0", "--gateway-drain-grace-secs", "1"])
         .env("GIT_WORKERS", list.join(","))
         .env("WORKER_TOKEN", TOKEN)
-        .start();
+}
+
+pub(super) async fn start_gateway(launch: Launch) -> (Running, String) {
+    let mut running = launch.start();
     let line = running.line_on_stdout("listening on ").await;
     let address = line.rsplit(' ').next().unwrap().to_owned();
     (running, format!("http://{address}"))
 }
 
 /// A client, with what it has read so far.
-struct Client {
+pub(super) struct Client {
     session: String,
     job: String,
     stream: Option<Stream>,
-    read: Vec<Numbered>,
+    pub(super) read: Vec<Numbered>,
 }
 
 impl Client {
     /// Sends a job, and reads until its worker has said something.
-    async fn start(base: &str, number: usize) -> Self {
-        let session = format!("s{number}");
-        let body = json!({"sessionId": session, "userRequest": "x"});
-        let request = http_client().post(format!("{base}/create-branch"));
-        let request = request.header("idempotency-key", &session).json(&body);
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        let job = response.headers()["x-job-id"].to_str().unwrap().to_owned();
-        let mut stream = Stream::of(response);
-        let mut read = Vec::new();
+    pub(super) async fn start(base: &str, number: usize) -> Self {
+        let mut client = Self::send(base, number, "first").await;
+        let Self { stream, read, .. } = &mut client;
+        let stream = stream.as_mut().unwrap();
         while read
             .last()
             .is_none_or(|(_, event): &Numbered| event.source == Source::Gateway)
         {
             read.push(stream.next().await.unwrap());
         }
+        client
+    }
+
+    /// Sends a job, which may have to wait.
+    pub(super) async fn send(base: &str, number: usize, key: &str) -> Self {
+        let session = format!("s{number}");
+        let body = json!({"sessionId": session, "userRequest": "x"});
+        let request = http_client().post(format!("{base}/create-branch"));
+        let request = request.header("idempotency-key", format!("{key}-{session}"));
+        let response = request.json(&body).send().await.unwrap();
+        assert_eq!(response.status(), 200);
         Self {
             session,
-            job,
-            stream: Some(stream),
-            read,
+            job: response.headers()["x-job-id"].to_str().unwrap().to_owned(),
+            stream: Some(Stream::of(response)),
+            read: Vec::new(),
         }
     }
 
@@ -171,7 +183,7 @@ impl Client {
     }
 
     /// Reads as long as the gateway sends anything, which may break off anywhere.
-    async fn read_on(&mut self) {
+    pub(super) async fn read_on(&mut self) {
         if let Some(mut stream) = self.stream.take() {
             while let Some(event) = stream.next().await {
                 self.read.push(event);
@@ -180,7 +192,7 @@ impl Client {
     }
 
     /// Reads on from where it left off.
-    async fn resume(&mut self, base: &str) {
+    pub(super) async fn resume(&mut self, base: &str) {
         if self.is_over() {
             return;
         }
@@ -197,7 +209,7 @@ impl Client {
     }
 
     /// All that was read is one stream with one end, that of the job.
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let numbers: Vec<u64> = self.read.iter().map(|(id, _)| *id).collect();
         let whole: Vec<u64> = (1..=numbers.len() as u64).collect();
         assert_eq!(numbers, whole, "{}", self.session);
@@ -232,7 +244,7 @@ async fn check_all(clients: &[Client], base: &str) {
     let body = json!({"sessionId": client.session, "userRequest": "x"});
     let request = http_client().post(format!("{base}/create-branch"));
     let again = request
-        .header("idempotency-key", &client.session)
+        .header("idempotency-key", format!("first-{}", client.session))
         .json(&body)
         .send()
         .await

@@ -136,6 +136,13 @@ fn process(gateway: &Gateway) -> Vec<MetricFamily> {
         "Since when this gateway runs.",
         uptime.as_secs_f64(),
     ));
+    if let Some(exchange) = &gateway.exchange {
+        families.extend(one(
+            "mayfly_coordination_up",
+            "1 while other gateways can be told of jobs, and asked.",
+            f64::from(u8::from(exchange.is_available())),
+        ));
+    }
     let draining = f64::from(u8::from(gateway.draining.is_cancelled()));
     families.extend(one(
         "mayfly_shutting_down",

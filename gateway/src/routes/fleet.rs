@@ -34,7 +34,14 @@ pub(super) struct Ready {
     shutting_down: bool,
     /// The file of keys cannot be taken as it is now; the keys of before are in force.
     keys_broken: bool,
+    /// Whether other gateways can be told of jobs, and asked; without it, jobs go on here. `null` on a gateway without REDIS_URL.
+    coordination: Option<Coordinated>,
     workers: Kinds<Option<Dependency>>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Coordinated {
+    ready: bool,
 }
 
 /// One value for each kind of worker, as JSON has it; a kind without a setting is `null`.
@@ -77,6 +84,9 @@ pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
         ready,
         keys_broken: keys.is_some_and(|keys| keys.broken.is_some()),
         shutting_down,
+        coordination: gateway.exchange.as_ref().map(|exchange| Coordinated {
+            ready: exchange.is_available(),
+        }),
         workers: workers.into(),
     };
     json(status, &body)

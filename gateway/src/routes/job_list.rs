@@ -8,6 +8,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use mayfly_protocol::{ErrorCode, InvalidId, JobId, Refusal, TenantId};
 use mayfly_server::refuse::json;
+use mayfly_session::OpenJob;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -43,10 +44,18 @@ pub(super) async fn list(
     Extension(caller): Asking,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Response {
-    let found = filter(&caller, query).map(|(filter, limit)| JobList {
-        jobs: gateway.jobs.list(&filter, limit),
-    });
-    answer(found.map(|list| json(StatusCode::OK, &list)))
+    let (filter, limit) = match filter(&caller, query) {
+        Ok(wanted) => wanted,
+        Err(refusal) => return answer(Err(refusal)),
+    };
+    let others = match &gateway.exchange {
+        Some(exchange) => exchange.views(&filter.tenant).await,
+        None => Vec::new(),
+    };
+    let list = JobList {
+        jobs: gateway.jobs.list(&filter, others, limit),
+    };
+    json(StatusCode::OK, &list)
 }
 
 fn filter(
@@ -82,8 +91,21 @@ pub(super) async fn one(
     Extension(caller): Asking,
     id: JobPath,
 ) -> Response {
-    let found = find(&gateway, &caller, id, Wanted::Shown).await;
-    answer(found.map(|job| json(StatusCode::OK, &job.view(true))))
+    match find(&gateway, &caller, id, Wanted::Shown).await {
+        Ok(job) => json(StatusCode::OK, &view(&gateway, &job).await),
+        Err(refusal) => answer(Err(refusal)),
+    }
+}
+
+/// How a job stands, as the gateway knows that has it.
+pub(super) async fn view(gateway: &Gateway, job: &Job) -> JobView {
+    if let Some(exchange) = &gateway.exchange
+        && job.is_read_along()
+        && let Some(told) = exchange.view(&job.lane.tenant, &job.id).await
+    {
+        return told;
+    }
+    job.view(true)
 }
 
 pub(super) async fn events(
@@ -170,6 +192,11 @@ pub(crate) async fn look_for(
     if let Some(job) = remembered.filter(|job| job.lane.tenant == *tenant) {
         return Ok(job);
     }
+    if let Some(exchange) = &gateway.exchange
+        && let Some(open) = exchange.view(tenant, id).await.and_then(|view| view.open(tenant))
+    {
+        return Ok(show(gateway, open, wanted));
+    }
     let ended = async || {
         let ended = outcome::recall(gateway, tenant, id).await;
         ended.map_err(|error| unsaid(&error))
@@ -183,13 +210,17 @@ pub(crate) async fn look_for(
         .map_err(|late| unsaid(&late))?
         .map_err(|error| unsaid(&error))?;
     if let Some((_, open)) = open {
-        return Ok(match wanted {
-            Wanted::Shown => Arc::new(gateway.jobs.shown(&open)),
-            Wanted::Followed => watch::join(gateway, open),
-        });
+        return Ok(show(gateway, open, wanted));
     }
     // Between the two looks it may have ended, and its record gone.
     ended().await?.ok_or(Unknown::NotFound)
+}
+
+fn show(gateway: &Arc<Gateway>, open: OpenJob, wanted: Wanted) -> Arc<Job> {
+    match wanted {
+        Wanted::Shown => Arc::new(gateway.jobs.shown(&open)),
+        Wanted::Followed => watch::join(gateway, open),
+    }
 }
 
 pub(crate) fn unsaid() -> Refusal {

@@ -71,6 +71,10 @@ pub(super) async fn take(
             }
         },
     };
+    if is_new {
+        // Whoever hears of the job finds it at every gateway, and jobs that are sent later behind it.
+        job.log.begun().await;
+    }
     if let Some(url) = callback_url.filter(|_| is_new) {
         gateway.webhooks.follow(&job, url);
     }
@@ -117,9 +121,10 @@ fn start(
     let _entered = trace.log_span().entered();
     let worker_kind = WorkerKind::from(job.kind);
     let terms = caller.limits.terms();
+    let is_held = gateway.exchange.is_some();
     match gateway
         .dispatcher
-        .admit(worker_kind, job.lane.clone(), terms, &job.id)
+        .admit(worker_kind, job.lane.clone(), terms, &job.id, is_held)
     {
         Ok((place, position)) => {
             tracing::info!(

@@ -145,7 +145,7 @@ async fn remove(gateway: &Gateway, tenant: &TenantId, id: IdPath) -> Result<Resp
         tenant: tenant.clone(),
         session: id.clone(),
     };
-    if gateway.dispatcher.is_busy(&lane) {
+    if gateway.is_busy(&lane).await {
         let text = format!("a job of session `{id}` runs or waits; delete the session when it has ended");
         return Err(Refusal::new(ErrorCode::SessionBusy, text));
     }

@@ -18,11 +18,11 @@ use crate::real_worker::{RealWorker, gateway_config, start_keeping};
 use crate::stub_worker::{StubWorker, busy, waiting};
 use crate::until::until_some;
 
-fn memory() -> Arc<dyn ObjectStore> {
+pub(crate) fn memory() -> Arc<dyn ObjectStore> {
     Arc::new(MemoryStore::new())
 }
 
-fn shared(storage: &Arc<dyn ObjectStore>, workers: &[&RealWorker]) -> GatewayConfig {
+pub(crate) fn shared(storage: &Arc<dyn ObjectStore>, workers: &[&RealWorker]) -> GatewayConfig {
     GatewayConfig {
         storage: Some(Arc::clone(storage)),
         drain_grace: Duration::from_millis(50),
@@ -35,7 +35,7 @@ fn shared(storage: &Arc<dyn ObjectStore>, workers: &[&RealWorker]) -> GatewayCon
     }
 }
 
-async fn resume(gateway: &TestGateway, id: &str, after: u64) -> Events {
+pub(crate) async fn resume(gateway: &TestGateway, id: &str, after: u64) -> Events {
     let mut request: Request<_> = get(&format!("/jobs/{id}/events"));
     request.headers_mut().insert("last-event-id", after.into());
     Events::of(gateway.send(request).await)

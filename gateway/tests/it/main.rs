@@ -4,6 +4,7 @@
 
 mod cancelling;
 mod client;
+mod coordinated;
 mod dispatching;
 mod gateway;
 mod idempotency;

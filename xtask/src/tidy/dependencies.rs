@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
         "mayfly-queue",
         "mayfly-server",
         "mayfly-storage",
+        "mayfly-coordination",
         "mayfly-git-server",
     ],
     &["mayfly-git", "mayfly-naming", "mayfly-worker"],

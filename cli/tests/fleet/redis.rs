@@ -1,0 +1,103 @@
+//! Gateways as processes that share a Redis: one is killed under load; and settings with which none starts.
+
+use std::ops::Range;
+
+use futures::future::join_all;
+use mayfly_testkit::canary::Canary;
+use mayfly_testkit::process::Launch;
+use mayfly_testkit::redis::Redis;
+use nix::sys::signal::Signal;
+use tokio::task::block_in_place;
+
+use super::restart::{Client, Gates, JOBS, launch, start_gateway, workers};
+use super::rig::Rig;
+
+/// Jobs at the gateway that is killed, and at the other one; and behind some of the first, at the other one, too.
+const KILLED: Range<usize> = 0..JOBS / 2;
+const OTHERS: Range<usize> = JOBS / 2..JOBS * 3 / 4;
+const BEHIND: Range<usize> = 0..JOBS / 4;
+
+async fn start_all(base: &str, numbers: Range<usize>) -> Vec<Client> {
+    join_all(numbers.map(|number| Client::start(base, number))).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_killed_under_load_takes_no_running_job_with_it_and_lets_none_overtake() {
+    let redis = block_in_place(Redis::start);
+    let (rig, gates) = (Rig::new(), Gates::new());
+    let workers = workers(&rig, &gates).await;
+    let start = async || start_gateway(launch(&rig, &workers).env("REDIS_URL", redis.url())).await;
+    let ((mut first, one), (_second, other)) = tokio::join!(start(), start());
+    let (mut clients, mut others) = tokio::join!(start_all(&one, KILLED), start_all(&other, OTHERS));
+    let mut behind = join_all(BEHIND.map(|number| Client::send(&other, number, "behind"))).await;
+    gates.0[0].cancel();
+    first.signal(Signal::SIGKILL);
+    first.ended().await;
+    gates.0[1].cancel();
+    // What a killed process had sent; then its connections are cut.
+    join_all(clients.iter_mut().map(Client::read_on)).await;
+    tokio::join!(
+        join_all(clients.iter_mut().map(|client| client.resume(&other))),
+        join_all(others.iter_mut().map(Client::read_on)),
+        join_all(behind.iter_mut().map(Client::read_on)),
+        async { gates.0[2].cancel() }
+    );
+    for client in clients.iter().chain(&others).chain(&behind) {
+        client.check();
+    }
+    for (before, after) in clients.iter().zip(&behind) {
+        let begun = after
+            .read
+            .iter()
+            .find(|(_, event)| event.source == mayfly_protocol::Source::GitWorker);
+        let ended = before.read.last().unwrap();
+        assert!(
+            ended.1.timestamp <= begun.unwrap().1.timestamp,
+            "one after the other"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_redis_refuses_ends_the_gateway_and_is_not_repeated() {
+    let redis = block_in_place(Redis::start);
+    let rig = Rig::new();
+    let wrong = Canary::of(&mayfly_protocol::JobId::new_now().to_string());
+    let mut gateway = rig
+        .launch(&["gateway", "--port", "0"])
+        .env("GIT_WORKERS", "http://127.0.0.1:1")
+        .env("REDIS_URL", redis.url_with(wrong.as_str()))
+        .start();
+    assert!(!gateway.ended().await.success());
+    let said = gateway.stderr();
+    assert!(said.contains("refuses the user or the password"), "{said}");
+    wrong.assert_not_in("what the gateway said", said);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_of_redis_without_a_storage_or_sense_ends_the_gateway() {
+    let redis = block_in_place(Redis::start);
+    let rig = Rig::new();
+    let bare = Launch::new(env!("CARGO_BIN_EXE_mayfly")).env("TMP_DIR", rig.tmp());
+    for (launch, url, expected) in [
+        (bare, redis.url(), "STORAGE_URL beside REDIS_URL"),
+        (
+            rig.launch(&[]),
+            "http://:s3cret@127.0.0.1".to_owned(),
+            "REDIS_URL cannot be used",
+        ),
+    ] {
+        let mut gateway = launch
+            .args(["gateway", "--port", "0"])
+            .env("GIT_WORKERS", "http://127.0.0.1:1")
+            .env("REDIS_URL", &url)
+            .start();
+        assert!(!gateway.ended().await.success());
+        let said = gateway.stderr();
+        assert!(said.contains(expected), "{said}");
+        assert!(
+            !said.contains("s3cret") && !said.contains(redis.password()),
+            "{said}"
+        );
+    }
+}
