@@ -16,6 +16,7 @@ use mayfly_server::TlsFiles;
 use mayfly_storage::probe::ProbeError;
 use mayfly_storage::{ObjectStore, Race, SharedOpenError, StorageOptions, StorageUrl};
 
+use crate::confine::SandboxArg;
 use crate::gc::CollectArgs;
 use crate::redis::RedisArgs;
 use crate::trace::TraceArgs;
@@ -111,6 +112,9 @@ pub(crate) struct WorkerArgs {
     pub(crate) drain_grace: Duration,
     #[command(flatten)]
     pub(crate) tls: TlsArgs,
+    /// Whether a worker starts where the kernel cannot keep it from the files and processes of others.
+    #[arg(long, env = "SANDBOX", value_enum, default_value = "best-effort")]
+    pub(crate) sandbox: SandboxArg,
     /// Print `listening on ADDRESS` on standard output as soon as jobs are taken.
     #[arg(long)]
     pub(crate) announce: bool,
@@ -164,6 +168,10 @@ impl StorageArgs {
         };
         options.s3.ca_bundle.clone_from(&self.aws_ca_bundle);
         options
+    }
+
+    pub(crate) fn ca_bundle(&self) -> Option<&PathBuf> {
+        self.aws_ca_bundle.as_ref()
     }
 
     /// Opens the storage, and refuses one in which two workers could both win one session.

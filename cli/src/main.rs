@@ -88,35 +88,48 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(log_panic));
     // An error means that there is a provider already, which is what is wanted.
     let _already_there = rustls::crypto::ring::default_provider().install_default();
+    let threads = cli.command.threads();
+    match cli.command {
+        Command::Up(args) => on(threads, up::command(args, log_of_workers)),
+        Command::Demo(args) => on(threads, demo::command(args, log_of_workers)),
+        Command::Bench(args) => on(threads, bench::command(args)),
+        Command::Clone(args) => on(threads, client::jobs::clone(args)),
+        Command::Branch(args) => on(threads, client::jobs::branch(args)),
+        Command::Apply(args) => on(threads, client::jobs::apply(args)),
+        Command::Commit(args) => on(threads, client::jobs::commit(args)),
+        Command::Jobs(args) => on(threads, client::commands::jobs(args)),
+        Command::Watch(args) => on(threads, client::commands::watch(args)),
+        Command::Cancel(args) => on(threads, client::commands::cancel(args)),
+        Command::Sessions(args) => on(threads, client::commands::sessions(args)),
+        Command::Workers(args) => on(threads, client::commands::workers(args)),
+        Command::Keys(command) => keys::command(command),
+        Command::Gateway(args) => on(threads, up::gateway_command(args)),
+        Command::Gc(args) => on(threads, gc::command(args)),
+        Command::Health(args) => on(threads, health::command(args)),
+        Command::GitWorker(args) => {
+            let confined = confine::git_worker(&args)?;
+            on(threads, worker::git_worker(args, &confined))
+        }
+        Command::CodeWorker(args) => {
+            let confined = confine::code_worker(&args)?;
+            on(threads, worker::code_worker(args, &confined))
+        }
+    }
+}
+
+/// Runs a command with so many async threads.
+fn on<E: Into<anyhow::Error>>(
+    threads: usize,
+    command: impl Future<Output = Result<(), E>>,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cli.command.threads())
+        .worker_threads(threads)
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(async {
-        match cli.command {
-            Command::Up(args) => up::command(args, log_of_workers).await,
-            Command::Demo(args) => demo::command(args, log_of_workers).await,
-            Command::Bench(args) => bench::command(args).await,
-            Command::Clone(args) => Ok(client::jobs::clone(args).await?),
-            Command::Branch(args) => Ok(client::jobs::branch(args).await?),
-            Command::Apply(args) => Ok(client::jobs::apply(args).await?),
-            Command::Commit(args) => Ok(client::jobs::commit(args).await?),
-            Command::Jobs(args) => Ok(client::commands::jobs(args).await?),
-            Command::Watch(args) => Ok(client::commands::watch(args).await?),
-            Command::Cancel(args) => Ok(client::commands::cancel(args).await?),
-            Command::Sessions(args) => Ok(client::commands::sessions(args).await?),
-            Command::Workers(args) => Ok(client::commands::workers(args).await?),
-            Command::Keys(command) => keys::command(command),
-            Command::Gateway(args) => up::gateway_command(args).await,
-            Command::Gc(args) => gc::command(args).await,
-            Command::Health(args) => health::command(args).await,
-            Command::GitWorker(args) => worker::git_worker(args).await,
-            Command::CodeWorker(args) => worker::code_worker(args).await,
-        }
-    });
+    let outcome = runtime.block_on(command);
     // A job that ignores its cancellation may still hold a blocking thread, which nobody waits for any more.
     runtime.shutdown_background();
-    outcome
+    outcome.map_err(Into::into)
 }
 
 /// Logs where a panic happened. Its text is left out: it may quote what a job was given, and so a secret.

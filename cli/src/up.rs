@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::args::{GatewayArgs, GitArgs, QueueArgs, StorageArgs, extra_ca};
+use crate::confine::SandboxArg;
 use crate::gc::CollectArgs;
 use crate::trace::TraceArgs;
 use crate::webhook::WebhookArgs;
@@ -68,6 +69,9 @@ pub(crate) struct UpArgs {
     collect: CollectArgs,
     #[command(flatten)]
     webhooks: WebhookArgs,
+    /// Whether workers start where the kernel cannot keep them from each other's files.
+    #[arg(long, env = "SANDBOX", value_enum, default_value = "best-effort")]
+    sandbox: SandboxArg,
     #[command(flatten)]
     trace: TraceArgs,
 }
@@ -226,6 +230,7 @@ impl Workers {
         env.push(("STORAGE_URL".into(), storage.to_string().into()));
         env.extend(args.storage.to_environment());
         env.extend(args.trace.to_environment());
+        env.push(args.sandbox.to_environment());
         let end = CancellationToken::new();
         let start = |kind: WorkerKind, command: &str, workers: NonZeroUsize, reserve: usize| {
             let config = SupervisorConfig::new(

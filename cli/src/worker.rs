@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::args::{CodeWorkerArgs, GitArgs, GitWorkerArgs, LlmArgs, LlmProvider, WorkerArgs};
+use crate::confine::Confined;
 use crate::{secret, signal, trace};
 
 /// `mayfly git-worker`
-pub(crate) async fn git_worker(args: GitWorkerArgs) -> anyhow::Result<()> {
-    let start = Start::new(&args.worker, args.port, "mayfly-git-worker").await?;
+pub(crate) async fn git_worker(args: GitWorkerArgs, confined: &Confined) -> anyhow::Result<()> {
+    let start = Start::new(&args.worker, confined, args.port, "mayfly-git-worker").await?;
     let storage = args.storage.open(&args.storage_url, Race::UnlessNoted).await?;
     let runner = make_git_worker(&args.git, storage)?;
     let worker = runner.clone();
@@ -39,8 +40,8 @@ pub(crate) async fn git_worker(args: GitWorkerArgs) -> anyhow::Result<()> {
 }
 
 /// `mayfly code-worker`
-pub(crate) async fn code_worker(args: CodeWorkerArgs) -> anyhow::Result<()> {
-    let start = Start::new(&args.worker, args.port, "mayfly-code-worker").await?;
+pub(crate) async fn code_worker(args: CodeWorkerArgs, confined: &Confined) -> anyhow::Result<()> {
+    let start = Start::new(&args.worker, confined, args.port, "mayfly-code-worker").await?;
     start.announce(&args.worker)?;
     mayfly_code_worker::run(start.config, start.listener, start.shutdown).await?;
     start.tracing.shutdown(trace::GRACE).await;
@@ -57,7 +58,12 @@ struct Start {
 }
 
 impl Start {
-    async fn new(args: &WorkerArgs, port: u16, service: &'static str) -> anyhow::Result<Self> {
+    async fn new(
+        args: &WorkerArgs,
+        confined: &Confined,
+        port: u16,
+        service: &'static str,
+    ) -> anyhow::Result<Self> {
         let tracing = args.trace.open(service)?;
         let tasks = TaskTracker::new();
         let shutdown = signal::shutdown_token(&tasks)?;
@@ -69,7 +75,8 @@ impl Start {
             .with_context(|| format!("cannot listen on {}:{port}; choose another PORT", args.host))?;
         let address = listener.local_addr()?;
         let config = WorkerConfig {
-            tmp_dir: args.tmp_dir.clone(),
+            tmp_dir: confined.place.path().to_owned(),
+            sandbox: confined.sandbox,
             tokens: secret::worker_tokens()?,
             tls: args.tls.files(),
             job_timeout: args.job_timeout,
@@ -87,7 +94,7 @@ impl Start {
     }
 
     fn announce(&self, args: &WorkerArgs) -> anyhow::Result<()> {
-        tracing::info!(address = %self.address, "listening");
+        tracing::info!(address = %self.address, sandbox = %self.config.sandbox, "listening");
         if args.announce {
             let mut out = std::io::stdout().lock();
             writeln!(out, "listening on {}", self.address).and_then(|()| out.flush())?;

@@ -17,6 +17,7 @@ mod fleet {
     mod redis;
     mod restart;
     mod rig;
+    mod sandbox;
     mod sessions;
     mod storage;
     mod traces;

@@ -32,6 +32,14 @@ impl StorageUrl {
         }
     }
 
+    /// The folder, where it is one of this machine.
+    pub fn folder(&self) -> Option<&Path> {
+        match &self.0 {
+            Place::Directory(path) => Some(path),
+            Place::S3 { .. } | Place::Memory => None,
+        }
+    }
+
     /// Whether processes other than this one see what is stored there.
     pub fn is_shared(&self) -> bool {
         !matches!(self.0, Place::Memory)

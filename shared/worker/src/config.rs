@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mayfly_protocol::limits;
+use mayfly_sandbox::Report;
 use mayfly_server::TlsFiles;
 use mayfly_server::bearer::FleetTokens;
 use mayfly_telemetry::trace::Tracer;
@@ -61,6 +62,8 @@ pub struct WorkerConfig {
     pub tracer: Tracer,
     /// The pause after a connection could not be accepted.
     pub accept_pause: Duration,
+    /// What the process has given up, for `GET /status`.
+    pub sandbox: Report,
 }
 
 impl Default for WorkerConfig {
@@ -91,6 +94,7 @@ impl Default for WorkerConfig {
             progress_interval: Duration::from_millis(250),
             tracer: Tracer::default(),
             accept_pause: Duration::from_millis(100),
+            sandbox: Report::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod delivery;
 mod events;
 mod job;
 mod outcome;
+mod place;
 mod request;
 mod routes;
 mod run;
@@ -22,5 +23,6 @@ mod stages;
 
 pub use config::WorkerConfig;
 pub use events::ProgressSink;
+pub use place::{Place, PlaceError};
 pub use run::{Ended, RunError, run};
 pub use runner::{JobContext, JobRunner, OutcomeNotKept, OutcomeStore};

@@ -14,6 +14,7 @@ use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use mayfly_protocol::event::timestamp;
 use mayfly_protocol::{ErrorCode, Event, JobId, JobKind, Refusal, Source, Stage, header};
+use mayfly_sandbox::Report;
 use mayfly_server::Delivered;
 use mayfly_server::refuse::{json, response};
 use mayfly_server::request::{invalid_header, single_header};
@@ -168,6 +169,7 @@ struct Status {
     source: Source,
     kinds: &'static [JobKind],
     uptime_seconds: u64,
+    sandbox: Report,
     #[serde(flatten)]
     job: Option<JobStatus>,
 }
@@ -197,6 +199,7 @@ async fn status(State(worker): State<Arc<Worker>>) -> Response {
         source: worker.runner.source(),
         kinds: worker.runner.kinds(),
         uptime_seconds: worker.started.elapsed().as_secs(),
+        sandbox: worker.config.sandbox,
         job,
     };
     json(StatusCode::OK, &status)

@@ -2,23 +2,20 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use mayfly_server::{ConnectionLimits, Server, Tls, TlsError};
 use mayfly_telemetry::task;
-use mayfly_tmp_folder::Use;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::WorkerConfig;
+use crate::place::{self, PlaceError};
 use crate::routes;
 use crate::runner::JobRunner;
-use crate::scratch;
 use crate::slot::Slot;
 
 /// Why the process may exit, with code 0 in either case.
@@ -34,14 +31,8 @@ pub enum Ended {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The scratch folders have no place.
-    #[error("TMP_DIR `{}` is not a folder that can be used; make it, or name another one", path.display())]
-    TmpDir {
-        /// The folder.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    TmpDir(#[from] PlaceError),
     /// Whoever reaches the port could take the worker.
     #[error(
         "the worker would listen on {0}, beyond this machine, and ask nobody for a token; set WORKER_TOKEN, or listen on 127.0.0.1"
@@ -77,9 +68,8 @@ pub async fn run<R: JobRunner>(
     shutdown: CancellationToken,
 ) -> Result<Ended, RunError> {
     check_exposure(&config, listener.local_addr().map_err(RunError::Listener)?)?;
-    let _in_use = use_folder(&config.tmp_dir).await?;
-    let sweeping = scratch::sweep(config.tmp_dir.clone());
-    let sweeping = task::spawn(&TaskTracker::new(), sweeping);
+    let tmp_dir = config.tmp_dir.clone();
+    task::blocking(move || place::check(&tmp_dir)).await?;
     let tls = match config.tls.clone() {
         Some(files) => Some(Tls::load(files, config.tls_look_interval).await?),
         None => None,
@@ -100,9 +90,7 @@ pub async fn run<R: JobRunner>(
         ended = worker.ended() => ended,
         never = server.accept(listener) => match never {},
     };
-    // What is not swept by now is left to the next worker.
-    let swept = timeout(config.close_grace, sweeping);
-    let ((), _swept) = tokio::join!(server.close(), swept);
+    server.close().await;
     tracing::info!(?ended, "the worker ends");
     Ok(ended)
 }
@@ -141,18 +129,4 @@ impl Worker {
         }
         Ended::Drained
     }
-}
-
-/// Looks at the folder, and keeps it: whoever made it for this worker may be killed before the worker ends.
-async fn use_folder(path: &Path) -> Result<Use, RunError> {
-    let folder = path.to_owned();
-    let found = task::blocking(move || match std::fs::metadata(&folder) {
-        Ok(metadata) if !metadata.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
-        Ok(_) => mayfly_tmp_folder::keep(&folder),
-        Err(error) => Err(error),
-    });
-    found.await.map_err(|source| RunError::TmpDir {
-        path: path.to_owned(),
-        source,
-    })
 }

@@ -45,16 +45,6 @@ impl Scratch {
     }
 }
 
-/// Removes what workers that were killed have left in `tmp_dir`.
-pub(crate) async fn sweep(tmp_dir: PathBuf) {
-    let folder = tmp_dir.clone();
-    match task::blocking(move || mayfly_tmp_folder::sweep(&folder)).await {
-        Ok(0) => {}
-        Ok(folders) => tracing::info!(folders, "removed what killed processes had left in TMP_DIR"),
-        Err(error) => tracing::warn!(path = %tmp_dir.display(), %error, "TMP_DIR could not be swept"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,12 @@ use crate::run;
 
 /// The layers, lowest first. Crates of one layer do not know one another.
 const LAYERS: &[&[&str]] = &[
-    &["mayfly-protocol", "mayfly-telemetry", "mayfly-tmp-folder"],
+    &[
+        "mayfly-protocol",
+        "mayfly-sandbox",
+        "mayfly-telemetry",
+        "mayfly-tmp-folder",
+    ],
     &[
         "mayfly-sse",
         "mayfly-http",
