@@ -218,7 +218,28 @@ impl Peers {
             .buffer_unordered(AT_ONCE)
             .try_for_each(|()| ready(Ok(())))
             .await?;
+        self.take_over_webhooks(other).await?;
         self.archive.remove_sign(other).await
+    }
+
+    /// Moves what a gateway that is gone owes to receivers to this one, and sees to it.
+    async fn take_over_webhooks(&self, other: &GatewayId) -> Result<(), OpenJobError> {
+        for found in self.archive.webhooks_of(other).await? {
+            match found {
+                Ok(owed) => {
+                    self.archive.write_webhook(&self.me, &owed).await?;
+                    self.archive
+                        .remove_webhook(other, &owed.tenant, &owed.job_id)
+                        .await?;
+                    self.gateway.webhooks.inherit(&self.gateway, owed);
+                }
+                Err(key) => {
+                    tracing::warn!(%key, "what is known of a webhook that is owed is damaged, and is removed");
+                    self.archive.discard(&key).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn inherit(&self, other: &GatewayId, job: OpenJob) -> Result<(), OpenJobError> {

@@ -84,7 +84,12 @@ impl Gateway {
             let interval = config.beat_interval;
             Arc::new(Exchange::new(coordination, &own.gateway, interval))
         });
-        let webhooks = Webhooks::new(config.webhooks.clone(), outcomes.clone(), Arc::clone(&metrics));
+        let webhooks = Webhooks::new(
+            config.webhooks.clone(),
+            outcomes.clone(),
+            own_jobs.clone(),
+            Arc::clone(&metrics),
+        );
         Self {
             jobs: Arc::new(Jobs::new(limits, Arc::clone(&metrics))),
             webhooks: Arc::new(webhooks),

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
-use mayfly_protocol::{ErrorCode, JobId, JobKind, Refusal, header};
+use mayfly_protocol::{CallbackUrl, ErrorCode, JobId, JobKind, Refusal, header};
 use mayfly_queue::{FullOf, Lane, QueueFull};
 use mayfly_server::refuse;
 use mayfly_telemetry::task;
@@ -55,33 +55,53 @@ pub(super) async fn take(
     };
     let callback_url = intake.callback_url;
     let trace = JobTrace::begin(&gateway.config.tracer, kind, intake.trace);
-    let (job, is_new) = match intake.keyed {
+    let job = match intake.keyed {
         None => {
             let writer = gateway.jobs.add(kind, lane);
-            (start(gateway, caller, writer, intake.body, trace, None)?, true)
+            begin(gateway, caller, writer, false, intake.body, trace, callback_url).await?
         }
         Some(keyed) => match idempotency::turn(gateway, kind, lane, &keyed).await? {
-            Turn::Again(job) => (job, false),
+            Turn::Again(job) => job,
             Turn::First(writer) => {
-                let started = start_keyed(gateway, caller, writer, intake.body, trace).await;
-                if started.is_err() {
+                let begun = begin(gateway, caller, writer, true, intake.body, trace, callback_url).await;
+                if begun.is_err() {
                     idempotency::give_back(gateway, &caller.tenant, &keyed).await;
                 }
-                (started?, true)
+                begun?
             }
         },
     };
-    if is_new {
-        // Whoever hears of the job finds it at every gateway, and jobs that are sent later behind it.
-        job.log.begun().await;
-    }
-    if let Some(url) = callback_url.filter(|_| is_new) {
-        gateway.webhooks.follow(&job, url);
-    }
     match pass {
         None => Ok(accepted(&job)),
         Some(pass) => event_stream::begin(&job, 0, gateway.config.heartbeat, pass),
     }
+}
+
+/// Begins a job; what its receiver is owed is noted before that.
+async fn begin(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    writer: JobWriter,
+    has_key: bool,
+    body: HeldBody,
+    trace: JobTrace,
+    callback_url: Option<CallbackUrl>,
+) -> Result<Arc<Job>, Refusal> {
+    let owed = gateway.webhooks.promise(writer.job(), callback_url).await;
+    let started = match has_key {
+        true => start_keyed(gateway, caller, writer, body, trace).await,
+        false => start(gateway, caller, writer, body, trace, None),
+    };
+    match (&started, owed) {
+        (Ok(job), Some(owed)) => gateway.webhooks.follow(job, owed),
+        (Err(_), Some(owed)) => gateway.webhooks.withdraw(owed).await,
+        (_, None) => {}
+    }
+    if let Ok(job) = &started {
+        // Whoever hears of the job finds it at every gateway, and jobs that are sent later behind it.
+        job.log.begun().await;
+    }
+    started
 }
 
 /// Begins a job whose key promises that there is no second one: what becomes of it is noted before it is queued.

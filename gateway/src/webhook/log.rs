@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mayfly_protocol::JobId;
 use mayfly_protocol::event::timestamp;
-use mayfly_protocol::{CallbackUrl, JobId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -62,6 +62,19 @@ pub(crate) struct Deliveries {
     attempts: Vec<Attempt>,
 }
 
+impl Deliveries {
+    /// Nothing was tried yet.
+    pub(super) fn pending(job: &JobId, receiver: String) -> Self {
+        Self {
+            job_id: job.clone(),
+            webhook_id: super::message_id(job),
+            receiver,
+            state: Progress::Pending,
+            attempts: Vec::new(),
+        }
+    }
+}
+
 /// One try.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -114,15 +127,14 @@ struct Known {
 pub(super) struct Log(Mutex<Known>);
 
 impl Log {
-    pub(super) fn begin(&self, job: &JobId, url: &CallbackUrl) {
-        let deliveries = Deliveries {
-            job_id: job.clone(),
-            webhook_id: super::message_id(job),
-            receiver: url.origin(),
-            state: Progress::Pending,
-            attempts: Vec::new(),
-        };
-        self.known().deliveries.insert(job.clone(), deliveries);
+    pub(super) fn begin(&self, deliveries: Deliveries) {
+        self.known()
+            .deliveries
+            .insert(deliveries.job_id.clone(), deliveries);
+    }
+
+    pub(super) fn forget(&self, job: &JobId) {
+        self.known().deliveries.remove(job);
     }
 
     pub(super) fn add(&self, job: &JobId, attempt: Attempt) {

@@ -14,7 +14,7 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// What deliveries are signed with: one secret, or two while it is changed.
 #[derive(Clone)]
-pub struct WebhookSecrets(Vec<Vec<u8>>);
+pub struct WebhookSecrets(pub(super) Vec<Vec<u8>>);
 
 /// The text is no secret for webhooks. It is not repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -11,6 +11,7 @@ use mayfly_protocol::SecretString;
 use mayfly_server::bearer::FleetTokens;
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,12 +24,17 @@ pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
     pub(crate) shutdown: CancellationToken,
     running: JoinHandle<Result<(), RunError>>,
+    /// Its own threads, where it has them.
+    runtime: Option<Runtime>,
 }
 
 impl Drop for TestGateway {
     fn drop(&mut self) {
         self.shutdown.cancel();
         self.running.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -60,6 +66,30 @@ impl TestGateway {
             address,
             shutdown,
             running,
+            runtime: None,
+        }
+    }
+
+    /// A gateway on threads of its own, so that it can be killed.
+    pub(crate) fn start_apart(config: GatewayConfig) -> Self {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let entered = runtime.enter();
+        let listener = TcpListener::from_std(listener).unwrap();
+        drop(entered);
+        let shutdown = CancellationToken::new();
+        let running = runtime.spawn(mayfly_gateway::run(config, listener, shutdown.clone()));
+        Self {
+            address,
+            shutdown,
+            running,
+            runtime: Some(runtime),
         }
     }
 
@@ -93,6 +123,12 @@ impl TestGateway {
             is_right(&value).then_some(value)
         })
         .await
+    }
+
+    /// Ends the gateway as a kill does: nothing of it goes on, and nothing is said.
+    pub(crate) fn kill(&mut self) {
+        let runtime = self.runtime.take().expect("it was started apart");
+        runtime.shutdown_background();
     }
 
     /// Asks the gateway to end, and waits for it.

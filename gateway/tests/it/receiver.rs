@@ -35,9 +35,23 @@ impl Call {
     }
 }
 
+/// What the receiver does, and how often it has since it was told so.
+struct Script {
+    replies: &'static [Reply],
+    done: usize,
+}
+
+impl Script {
+    fn next(&mut self) -> Reply {
+        self.done += 1;
+        self.replies[self.done.min(self.replies.len()) - 1]
+    }
+}
+
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
     calls: Arc<Mutex<Vec<Call>>>,
+    script: Arc<Mutex<Script>>,
     serving: JoinHandle<()>,
 }
 
@@ -54,14 +68,12 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
-        let kept = Arc::clone(&calls);
+        let script = Arc::new(Mutex::new(Script { replies, done: 0 }));
+        let (kept, followed) = (Arc::clone(&calls), Arc::clone(&script));
         let handler = move |headers: HeaderMap, body: Bytes| async move {
-            let number = {
-                let mut calls = kept.lock().unwrap();
-                calls.push(Call { headers, body });
-                calls.len()
-            };
-            reply(replies[number.min(replies.len()) - 1]).await
+            kept.lock().unwrap().push(Call { headers, body });
+            let next = followed.lock().unwrap().next();
+            reply(next).await
         };
         let serving = tokio::spawn(async move {
             axum::serve(listener, Router::new().fallback(handler))
@@ -71,8 +83,14 @@ impl Receiver {
         Self {
             address,
             calls,
+            script,
             serving,
         }
+    }
+
+    /// Replies so from now on.
+    pub(crate) fn reply(&self, replies: &'static [Reply]) {
+        *self.script.lock().unwrap() = Script { replies, done: 0 };
     }
 
     pub(crate) fn url(&self) -> String {

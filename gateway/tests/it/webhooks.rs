@@ -16,6 +16,8 @@ use sha2::Sha256;
 
 use crate::client::{self, Events, get, post};
 use crate::gateway::{TestGateway, config};
+use crate::leaving::shared;
+use crate::real_worker::start_keeping;
 use crate::receiver::{Call, Receiver, Reply};
 use crate::stub_worker::{Act, Part, StubWorker, waiting};
 use crate::until::until_some;
@@ -226,6 +228,146 @@ async fn the_log_outlives_the_gateway_and_other_jobs_have_none() {
     .await;
     assert_eq!(serde_json::from_slice::<Value>(&kept.bytes).unwrap(), log);
     assert!(!String::from_utf8_lossy(&kept.bytes).contains("canary"));
+}
+
+/// A gateway with this storage, which is soon taken for gone when it is killed.
+fn lasting(storage: &Arc<dyn ObjectStore>, worker: &StubWorker) -> GatewayConfig {
+    let mut webhooks = webhooks(true);
+    webhooks.pauses.attempts = 1000;
+    GatewayConfig {
+        storage: Some(Arc::clone(storage)),
+        webhooks: Some(webhooks),
+        beat_interval: Duration::from_millis(20),
+        gateway_lease: Duration::from_millis(300),
+        watch_interval: Duration::from_millis(20),
+        drain_grace: Duration::from_millis(50),
+        ..config(&[worker])
+    }
+}
+
+/// What is owed in the storage, as text.
+async fn owed(storage: &Arc<dyn ObjectStore>) -> Vec<String> {
+    let mut texts = Vec::new();
+    for object in storage.list("gateways/").await.unwrap() {
+        if object.key.as_str().contains("/webhooks/")
+            && let Ok(found) = storage.get(&object.key, 1 << 20).await
+        {
+            texts.push(String::from_utf8(found.bytes.to_vec()).unwrap());
+        }
+    }
+    texts
+}
+
+/// The next gateway goes on with the tries, with the same bytes under the same id, whether the one before ended in order or was killed.
+#[tokio::test]
+async fn what_a_gateway_still_owes_is_delivered_by_the_next_one() {
+    for is_killed in [false, true] {
+        let storage: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+        let worker = StubWorker::completing().await;
+        let receiver = Receiver::start(&[Reply::Status(500)]).await;
+        let mut first = TestGateway::start_apart(lasting(&storage, &worker));
+        let events = first.post(job(&receiver.url())).await;
+        let path = format!("/jobs/{}/deliveries", events.job_id());
+        events.names().await;
+        until_some("two tries", async || (receiver.calls().len() > 1).then_some(())).await;
+        let noted = until_some("what is owed", async || owed(&storage).await.pop()).await;
+        assert!(!noted.contains("canary") && !noted.contains("/hooks"), "{noted}");
+        match is_killed {
+            true => first.kill(),
+            false => first.stop().await,
+        }
+        let before = receiver.calls().len();
+        receiver.reply(&[Reply::Status(500), Reply::Status(500), Reply::Status(204)]);
+        let next = TestGateway::start(lasting(&storage, &worker)).await;
+        let log = next.wait_for(&path, |it| it["state"] == "delivered").await;
+        let calls = receiver.calls();
+        assert!(calls.len() > before, "{log}");
+        for call in &calls {
+            check_signature(call);
+            assert_eq!(call.body, calls[0].body);
+            assert_eq!(call.header("webhook-id"), calls[0].header("webhook-id"));
+        }
+        let attempts = log["attempts"].as_array().unwrap().iter();
+        let numbers: Vec<u64> = attempts.filter_map(|it| it["number"].as_u64()).collect();
+        assert!(
+            numbers.len() > 2 && numbers.is_sorted_by(|one, next| one < next),
+            "{log}"
+        );
+        until_some("nothing is owed", async || {
+            owed(&storage).await.is_empty().then_some(())
+        })
+        .await;
+    }
+}
+
+/// The gateway is killed while the job runs: the receiver hears of the end that the next gateway finds.
+#[tokio::test]
+async fn a_job_that_outlives_its_gateway_is_told_of_by_the_next_one() {
+    let storage: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+    let (worker, receiver) = (
+        start_keeping(&storage).await,
+        Receiver::start(&[Reply::Status(204)]).await,
+    );
+    let config = || GatewayConfig {
+        webhooks: Some(webhooks(true)),
+        ..shared(&storage, &[&worker])
+    };
+    let mut first = TestGateway::start_apart(config());
+    let mut events = first.post(job(&receiver.url())).await;
+    events.until("preparing").await;
+    let id = events.job_id();
+    first.kill();
+    let next = TestGateway::start(config()).await;
+    worker.runner.go_on.notify_one();
+    let log = next
+        .wait_for(&format!("/jobs/{id}/deliveries"), |it| it["state"] == "delivered")
+        .await;
+    assert_eq!(log["attempts"].as_array().unwrap().len(), 1);
+    let calls = receiver.calls();
+    let body: Value = serde_json::from_slice(&calls[0].body).unwrap();
+    assert_eq!(
+        (&body["type"], &body["data"]["id"]),
+        (&json!("job.completed"), &json!(id))
+    );
+    check_signature(&calls[0]);
+}
+
+/// An address that cannot be opened is owed by nobody any more, and the log says so.
+#[tokio::test]
+async fn what_was_sealed_with_another_secret_is_given_up() {
+    let storage: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+    let worker = StubWorker::completing().await;
+    let receiver = Receiver::start(&[Reply::Status(500)]).await;
+    let mut first = TestGateway::start(lasting(&storage, &worker)).await;
+    let events = first.post(job(&receiver.url())).await;
+    let path = format!("/jobs/{}/deliveries", events.job_id());
+    events.names().await;
+    until_some("a try", async || (!receiver.calls().is_empty()).then_some(())).await;
+    first.stop().await;
+    let mut config = lasting(&storage, &worker);
+    let other = SecretString::from(format!("whsec_{}", STANDARD.encode([8; 32])));
+    config.webhooks.as_mut().unwrap().secrets = WebhookSecrets::parse(&other).unwrap();
+    let next = TestGateway::start(config).await;
+    next.wait_for(&path, |it| it["state"] == "abandoned").await;
+    until_some("nothing is owed", async || {
+        owed(&storage).await.is_empty().then_some(())
+    })
+    .await;
+}
+
+/// A job that is refused owes nothing.
+#[tokio::test]
+async fn a_refused_job_owes_nothing() {
+    let storage: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+    let gateway = TestGateway::start(GatewayConfig {
+        storage: Some(Arc::clone(&storage)),
+        webhooks: Some(webhooks(true)),
+        ..config(&[])
+    })
+    .await;
+    let response = gateway.send(job("https://hooks.example/x")).await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(owed(&storage).await, [""; 0]);
 }
 
 #[tokio::test]

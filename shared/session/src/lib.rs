@@ -17,6 +17,7 @@ mod list;
 mod manifest;
 mod open_job;
 mod outcome;
+mod owed_webhook;
 mod pack_name;
 mod packed;
 mod packs;
@@ -37,6 +38,7 @@ pub use manifest::{
 };
 pub use open_job::{GatewayId, InvalidGatewayId, OpenJob, OpenJobError, OpenJobs, Sent, SignOfLife};
 pub use outcome::{Kept, OutcomeArchive, OutcomeError};
+pub use owed_webhook::OwedWebhook;
 pub use pack_name::{InvalidPackName, PackName};
 pub use packed::PackedObjects;
 pub use pin::PinError;

@@ -17,14 +17,14 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 1;
 /// The largest object of this kind, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 /// Gateways that are looked at; with more in the storage, the others are left alone.
 const MAX_GATEWAYS: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
 /// Records that are read at the same moment.
 const AT_ONCE: usize = 16;
-const ROOT: &str = "gateways/";
+pub(crate) const ROOT: &str = "gateways/";
 
 /// One life of a gateway's process.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -180,7 +180,7 @@ pub enum OpenJobError {
 /// The jobs that are not over, in a storage.
 #[derive(Debug, Clone)]
 pub struct OpenJobs {
-    storage: Arc<dyn ObjectStore>,
+    pub(crate) storage: Arc<dyn ObjectStore>,
 }
 
 impl OpenJobs {
@@ -201,8 +201,10 @@ impl OpenJobs {
 
     /// The sign of life of a gateway, and its version for the next one; `None` where it has none, as one that has ended.
     pub async fn sign(&self, gateway: &GatewayId) -> Result<Option<(SignOfLife, Version)>, OpenJobError> {
-        self.read(&sign_key(gateway)?, |sign: &SignOfLife| sign.format_version)
-            .await
+        self.read(&sign_key(gateway)?, MAX_BYTES, |sign: &SignOfLife| {
+            sign.format_version
+        })
+        .await
     }
 
     /// Writes a sign of life over the version that is known (`None`: there was none); `None` where another was written meanwhile.
@@ -222,14 +224,27 @@ impl OpenJobs {
 
     /// The jobs of a gateway; what is damaged is told apart.
     pub async fn of(&self, gateway: &GatewayId) -> Result<Vec<Result<OpenJob, Key>>, OpenJobError> {
-        let listed = self.storage.list(&jobs_folder(gateway)).await?;
-        let reading = stream::iter(listed).map(async |meta| {
-            match self.read(&meta.key, |job: &OpenJob| job.format_version).await {
-                Ok(found) => Ok(found.map(|(job, _)| Ok(job))),
+        self.records(&jobs_folder(gateway), MAX_BYTES, |job: &OpenJob| {
+            job.format_version
+        })
+        .await
+    }
+
+    /// All records below a prefix; what is damaged is told apart.
+    pub(crate) async fn records<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        max_bytes: u64,
+        format: impl Fn(&T) -> u32,
+    ) -> Result<Vec<Result<T, Key>>, OpenJobError> {
+        let listed = self.storage.list(prefix).await?;
+        let format = &format;
+        let reading =
+            stream::iter(listed).map(async |meta| match self.read(&meta.key, max_bytes, format).await {
+                Ok(found) => Ok(found.map(|(record, _)| Ok(record))),
                 Err(OpenJobError::Damaged { key }) => Ok(Some(Err(key))),
                 Err(error) => Err(error),
-            }
-        });
+            });
         let found: Vec<Option<_>> = reading.buffer_unordered(AT_ONCE).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     }
@@ -247,7 +262,9 @@ impl OpenJobs {
         job: &JobId,
     ) -> Result<Option<Version>, OpenJobError> {
         let key = job_key(gateway, tenant, job)?;
-        let found = self.read(&key, |job: &OpenJob| job.format_version).await?;
+        let found = self
+            .read(&key, MAX_BYTES, |job: &OpenJob| job.format_version)
+            .await?;
         Ok(found.map(|(_, version)| version))
     }
 
@@ -259,7 +276,10 @@ impl OpenJobs {
     ) -> Result<Option<(GatewayId, OpenJob)>, OpenJobError> {
         for gateway in self.gateways().await? {
             let key = job_key(&gateway, tenant, job)?;
-            if let Some((found, _)) = self.read(&key, |job: &OpenJob| job.format_version).await? {
+            if let Some((found, _)) = self
+                .read(&key, MAX_BYTES, |job: &OpenJob| job.format_version)
+                .await?
+            {
                 return Ok(Some((gateway, found)));
             }
         }
@@ -305,9 +325,10 @@ impl OpenJobs {
     async fn read<T: DeserializeOwned>(
         &self,
         key: &Key,
+        max_bytes: u64,
         format: impl Fn(&T) -> u32,
     ) -> Result<Option<(T, Version)>, OpenJobError> {
-        let object = match self.storage.get(key, MAX_BYTES).await {
+        let object = match self.storage.get(key, max_bytes).await {
             Ok(object) => object,
             Err(StorageError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
