@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use mayfly_protocol::answer::JobAnswer;
 use mayfly_protocol::event::timestamp;
 use mayfly_protocol::{ErrorCode, EventBody, Failure, JobId, JobKind, JobOutcome, SessionId, TenantId};
 use mayfly_queue::Lane;
@@ -115,6 +116,7 @@ impl JobView {
 #[serde(rename_all = "camelCase")]
 struct Outcome {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<JobAnswer>")]
     data: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<Value>,

@@ -9,9 +9,8 @@ use mayfly_git::diff::TreeChange;
 use mayfly_git::rules::{MAX_RULE_FILE_BYTES, RuleFiles, RuleKind};
 use mayfly_git::scratch::{Scratch, ScratchError, TreeEntry};
 use mayfly_git::tree::shown;
-use mayfly_protocol::{ErrorCode, ObjectId, TreeId};
+use mayfly_protocol::{ErrorCode, ObjectId, TreeId, answer};
 use mayfly_session::Manifest;
-use serde_json::{Value, json};
 
 use crate::failure::JobError;
 use crate::workspace::Workspace;
@@ -54,7 +53,7 @@ impl Ignored {
     }
 
     /// What the client is told; nothing where there is nothing to tell.
-    pub(crate) fn told(&self) -> Option<Value> {
+    pub(crate) fn told(&self) -> Option<answer::Ignored> {
         told(self.files.iter().map(|it| &it.0))
     }
 
@@ -146,7 +145,7 @@ pub(crate) struct Saved {
 }
 
 impl Saved {
-    pub(crate) fn told(&self) -> Option<Value> {
+    pub(crate) fn told(&self) -> Option<answer::Ignored> {
         told(self.left_out.iter())
     }
 
@@ -205,10 +204,10 @@ fn untracked(change: TreeChange) -> Option<(BString, TreeEntry)> {
     }
 }
 
-fn told<'a>(paths: impl ExactSizeIterator<Item = &'a BString>) -> Option<Value> {
+fn told<'a>(paths: impl ExactSizeIterator<Item = &'a BString>) -> Option<answer::Ignored> {
     let count = paths.len();
-    let named: Vec<_> = paths.take(MAX_NAMED).map(|path| shown(path)).collect();
-    (count > 0).then(|| json!({ "count": count, "paths": named }))
+    let paths = paths.take(MAX_NAMED).map(|path| shown(path)).collect();
+    (count > 0).then_some(answer::Ignored { count, paths })
 }
 
 fn words<'a>(what: &str, paths: impl ExactSizeIterator<Item = &'a BString>) -> Option<String> {

@@ -8,8 +8,15 @@ pub(crate) mod create_branch;
 use mayfly_git::remote::{Credential, Remote};
 use mayfly_protocol::{ErrorCode, RepoUrl, SecretString, SessionId};
 use mayfly_session::{Session, SessionStore};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::failure::JobError;
+
+/// What a job says when it is done, as it goes into the manifest and the event.
+fn told(answer: &impl Serialize) -> Value {
+    serde_json::to_value(answer).expect("an answer has text keys only")
+}
 
 /// Loads a session that must exist.
 async fn load_existing(sessions: &SessionStore, id: &SessionId) -> Result<Session, JobError> {

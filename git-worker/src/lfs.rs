@@ -15,11 +15,11 @@ use mayfly_git::rules::RuleKind;
 use mayfly_git::scratch::{Scratch, ScratchError, TreeEntry};
 use mayfly_git::tree::{EXECUTABLE, FILE, shown};
 use mayfly_lfs::{Download, LfsClient};
+use mayfly_protocol::answer::LfsMoved;
 use mayfly_protocol::lfs::{LfsId, LfsPointer, MAX_POINTER_BYTES};
 use mayfly_protocol::{CommitId, ErrorCode, ObjectId, Stage, TreeId};
 use mayfly_session::{LfsEntry, LfsOrigin, LfsWeek, Manifest, SessionStore};
 use mayfly_worker::JobContext;
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::GitWorker;
@@ -27,30 +27,6 @@ use crate::failure::JobError;
 use crate::ignored;
 use crate::receive::in_units;
 use crate::workspace::Workspace;
-
-/// What a job moved.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Moved {
-    pub(crate) objects: usize,
-    pub(crate) bytes: u64,
-}
-
-impl Moved {
-    fn of(pointers: &[LfsPointer]) -> Self {
-        Self {
-            objects: pointers.len(),
-            bytes: pointers
-                .iter()
-                .map(|pointer| pointer.bytes)
-                .fold(0, u64::saturating_add),
-        }
-    }
-
-    /// As `completed.data` has it.
-    pub(crate) fn told(self) -> Value {
-        json!({ "objects": self.objects, "bytes": self.bytes })
-    }
-}
 
 /// What every part of it needs.
 #[derive(Clone, Copy)]
@@ -67,7 +43,7 @@ impl Lfs<'_> {
         self,
         manifest: &mut Manifest,
         (remote, stage): (&Remote, Stage),
-    ) -> Result<Moved, JobError> {
+    ) -> Result<LfsMoved, JobError> {
         let known = self.sessions.lfs_entries(manifest, None).await?;
         let known: HashSet<ObjectId> = known.into_keys().collect();
         let entries = self.unknown_pointers(manifest, known).await?;
@@ -77,7 +53,7 @@ impl Lfs<'_> {
                 missing.push(pointer);
             }
         }
-        let moved = Moved::of(&missing);
+        let moved = moved_of(&missing);
         if !missing.is_empty() {
             let size = in_units(moved.bytes);
             let words = format!("Fetching {} Git LFS objects ({size})", moved.objects);
@@ -289,10 +265,10 @@ impl Lfs<'_> {
         manifest: &Manifest,
         head: CommitId,
         remote: &Remote,
-    ) -> Result<Moved, JobError> {
+    ) -> Result<LfsMoved, JobError> {
         let made = self.sessions.lfs_entries(manifest, Some(LfsOrigin::Job)).await?;
         if made.is_empty() {
-            return Ok(Moved::default());
+            return Ok(LfsMoved::default());
         }
         let sent = self.workspace.objects_to_send(manifest, head).await?;
         let entries = sent.into_iter().filter_map(|blob| made.get(&blob));
@@ -300,13 +276,13 @@ impl Lfs<'_> {
             entries.map(|entry| (entry.pointer(), entry)).collect();
         let pointers: Vec<_> = entries.keys().copied().collect();
         if pointers.is_empty() {
-            return Ok(Moved::default());
+            return Ok(LfsMoved::default());
         }
         let limits = &self.worker.config.limits.lfs;
         let client = LfsClient::new(&self.worker.client, remote, limits, &self.context.cancel);
         let uploads = client.uploads(&pointers, &manifest.branch.to_ref()).await?;
         let wanted: Vec<_> = uploads.iter().map(mayfly_lfs::Upload::pointer).collect();
-        let moved = Moved::of(&wanted);
+        let moved = moved_of(&wanted);
         for upload in &uploads {
             if let Some(entry) = entries.get(&upload.pointer()) {
                 let content = self.sessions.lfs_content(manifest, entry).await?;
@@ -322,6 +298,17 @@ impl Lfs<'_> {
             self.context.events.stage(Stage::Pushing, words);
         }
         Ok(moved)
+    }
+}
+
+/// What it comes to when these contents are moved.
+fn moved_of(pointers: &[LfsPointer]) -> LfsMoved {
+    LfsMoved {
+        objects: pointers.len(),
+        bytes: pointers
+            .iter()
+            .map(|pointer| pointer.bytes)
+            .fold(0, u64::saturating_add),
     }
 }
 

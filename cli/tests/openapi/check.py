@@ -13,12 +13,25 @@ from openapi_spec_validator import validate
 document = json.load(open(sys.argv[1]))
 exchanges = json.load(open(sys.argv[2]))
 problems = []
+answered = set()
 
 
 def check(schema, value, where):
     whole = {"components": document["components"], **schema}
     for error in Draft202012Validator(whole).iter_errors(value):
         problems.append(f"{where}: {error.json_path}: {error.message}")
+
+
+def check_answer(schema, event, where):
+    """A schema passes fields that it does not name; what a job says when it is done has none of these."""
+    answer = schema.get("then", {}).get("properties", {}).get("data", {}).get("$ref")
+    if event["type"] != "completed" or answer is None:
+        return
+    answered.add(answer.rsplit("/", 1)[1])
+    named = document["components"]["schemas"][answer.rsplit("/", 1)[1]].get("properties")
+    for field in event["data"] if named is not None else ():
+        if field not in named:
+            problems.append(f"{where}: `{field}` is not listed")
 
 
 def check_exchange(exchange):
@@ -50,8 +63,9 @@ def check_exchange(exchange):
         events = [line[len("data: "):] for line in exchange["body"].splitlines() if line.startswith("data: ")]
         if not events:
             problems.append(f"{where}: has no events")
-        for event in events:
-            check(schema, json.loads(event), where + " event")
+        for event in map(json.loads, events):
+            check(schema, event, where + " event")
+            check_answer(schema, event, where + " answer")
 
 
 validate(document)
@@ -62,6 +76,9 @@ for path, operations in document["paths"].items():
     for method in operations:
         if (method, path) not in seen:
             problems.append(f"{method} {path}: was not tried")
+for answer in ("ClonedRepository", "CreatedBranch", "AppliedChanges", "Committed", "JobAnswer"):
+    if answer not in answered:
+        problems.append(f"{answer}: no job answered so")
 for problem in problems:
     print(problem)
 sys.exit(1 if problems else 0)

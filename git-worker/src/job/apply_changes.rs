@@ -1,13 +1,14 @@
 //! `/apply-changes`: change files in a session's worktree, by a patch or by whole files.
 
 use mayfly_git::apply::Applied;
+use mayfly_protocol::answer::AppliedChanges;
 use mayfly_protocol::request::{ApplyChanges, Changes};
 use mayfly_protocol::{JobKind, Stage, TreeId};
 use mayfly_session::Manifest;
 use mayfly_worker::JobContext;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::load_existing;
+use super::{load_existing, told};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::ignored::{self, Saved};
@@ -57,15 +58,13 @@ pub(crate) async fn run(
         None,
         context.accepted_at,
     );
-    let mut data = json!({
-        "sessionId": manifest.session_id,
-        "generation": manifest.generation,
-        "filesChanged": applied.files_changed,
-        "worktree": manifest.worktree,
+    let data = told(&AppliedChanges {
+        session_id: manifest.session_id.clone(),
+        generation: manifest.generation,
+        files_changed: applied.files_changed,
+        worktree: manifest.worktree,
+        ignored: saved.told(),
     });
-    if let Some(ignored) = saved.told() {
-        data["ignored"] = ignored;
-    }
     manifest.answer(data.clone());
     worker.gate.enter()?;
     sessions.save(Some(&session), manifest).await?;

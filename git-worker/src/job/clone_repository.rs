@@ -1,17 +1,18 @@
 //! `/clone-repository`: make a session from a repository, or bring one up to date by fast-forward.
 
 use mayfly_git::remote::Remote;
+use mayfly_protocol::answer::{ClonedRepository, LfsMoved};
 use mayfly_protocol::request::CloneRepository;
 use mayfly_protocol::{BranchName, CommitId, ErrorCode, JobKind, Stage, TreeId};
 use mayfly_session::{Manifest, Session, SessionStore};
 use mayfly_worker::JobContext;
 use serde_json::{Value, json};
 
-use super::{remote, require_same_repository};
+use super::{remote, require_same_repository, told};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::ignored::{self, Ignored};
-use crate::lfs::{Lfs, Moved};
+use crate::lfs::Lfs;
 use crate::receive::{Commit, Received, Tip, Wanted, in_units, receive};
 use crate::repeat::{done_before, shut_out_earlier};
 use crate::workspace::Workspace;
@@ -74,10 +75,7 @@ pub(crate) async fn run(
         None,
         context.accepted_at,
     );
-    let mut data = completed(&manifest, pulled, &received);
-    if let Some(contents) = contents {
-        data["lfs"] = contents.told();
-    }
+    let data = told(&completed(&manifest, pulled, &received, contents));
     manifest.answer(data.clone());
     worker.gate.enter()?;
     sessions.save(session.as_ref(), manifest).await?;
@@ -109,13 +107,13 @@ pub(super) async fn fetch_lfs(
     (job, from, stage): (&CloneRepository, &Remote, Stage),
     (before, manifest): (Option<&Manifest>, &mut Manifest),
     context: &JobContext,
-) -> Result<Option<Moved>, JobError> {
+) -> Result<Option<LfsMoved>, JobError> {
     let has_all = |before: &Manifest| before.lfs.is_some() && before.worktree == manifest.worktree;
     if !job.lfs && manifest.lfs.is_none() {
         return Ok(None);
     }
     if before.is_some_and(has_all) {
-        return Ok(Some(Moved::default()));
+        return Ok(Some(LfsMoved::default()));
     }
     let workspace = Workspace::create_below(worker, sessions, context, "lfs").await?;
     let lfs = Lfs {
@@ -127,21 +125,27 @@ pub(super) async fn fetch_lfs(
     lfs.fetch(manifest, (from, stage)).await.map(Some)
 }
 
-fn completed(manifest: &Manifest, pulled: bool, received: &Received) -> Value {
-    json!({
-        "sessionId": manifest.session_id,
-        "generation": manifest.generation,
-        "repoUrl": manifest.repo_url,
-        "branch": manifest.branch,
-        "headSha": manifest.head,
-        "pulled": pulled,
-        "shallow": !manifest.shallow.is_empty(),
-        "depth": manifest.fetched.depth,
-        "filter": manifest.fetched.filter,
-        "fetchedBecause": manifest.fetched.reason,
-        "objects": received.objects,
-        "receivedBytes": received.received_bytes,
-    })
+fn completed(
+    manifest: &Manifest,
+    pulled: bool,
+    received: &Received,
+    lfs: Option<LfsMoved>,
+) -> ClonedRepository {
+    ClonedRepository {
+        session_id: manifest.session_id.clone(),
+        generation: manifest.generation,
+        repo_url: manifest.repo_url.clone(),
+        branch: manifest.branch.clone(),
+        head_sha: manifest.head,
+        pulled,
+        shallow: !manifest.shallow.is_empty(),
+        depth: manifest.fetched.depth,
+        filter: manifest.fetched.filter.clone(),
+        fetched_because: manifest.fetched.reason.clone(),
+        objects: received.objects,
+        received_bytes: received.received_bytes,
+        lfs,
+    }
 }
 
 /// A clone that is to make a session.

@@ -7,17 +7,18 @@ use mayfly_git::diff::{DiffSummary, TreeChange};
 use mayfly_git::push::SendPack;
 use mayfly_git::remote::Remote;
 use mayfly_git::scratch::{Scratch, Signature};
+use mayfly_protocol::answer::{Committed, LfsMoved};
 use mayfly_protocol::request::CommitAndPush;
 use mayfly_protocol::{CommitId, ErrorCode, JobKind, Stage, TreeId};
 use mayfly_session::{Intent, Manifest, Session, SessionStore};
 use mayfly_worker::JobContext;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{load_existing, or_conflict, remote};
+use super::{load_existing, or_conflict, remote, told};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::ignored::{self, Ignored};
-use crate::lfs::{Lfs, Moved};
+use crate::lfs::Lfs;
 use crate::message::change_summary;
 use crate::publish::{self, Publication};
 use crate::repeat::{done_before, shut_out_earlier};
@@ -80,7 +81,7 @@ pub(crate) async fn run(
         job.user_id.clone(),
         context.accepted_at,
     );
-    let data = completed(&manifest, made.as_ref(), (&content, &summary), pushed);
+    let data = told(&completed(&manifest, made.as_ref(), (&content, &summary), pushed));
     manifest.answer(data.clone());
     worker.gate.enter()?;
     sessions.save(Some(&fenced), manifest).await?;
@@ -171,28 +172,23 @@ fn completed(
     manifest: &Manifest,
     made: Option<&Made>,
     (content, summary): (&Content, &DiffSummary),
-    pushed: Option<Moved>,
-) -> Value {
-    let mut data = json!({
-        "sessionId": manifest.session_id,
-        "generation": manifest.generation,
-        "branch": manifest.branch,
-        "committed": made.is_some(),
-        "commitSha": manifest.head,
-        "message": made.map(|made| made.message.as_str()),
-        "messageSource": made.map(|made| made.chosen_by.as_str()),
-        "filesChanged": summary.files_changed,
-        "insertions": summary.insertions,
-        "deletions": summary.deletions,
-        "pushed": pushed.is_some(),
-    });
-    if manifest.lfs.is_some() {
-        data["lfs"] = pushed.unwrap_or_default().told();
+    pushed: Option<LfsMoved>,
+) -> Committed {
+    Committed {
+        session_id: manifest.session_id.clone(),
+        generation: manifest.generation,
+        branch: manifest.branch.clone(),
+        committed: made.is_some(),
+        commit_sha: manifest.head,
+        message: made.map(|made| made.message.clone()),
+        message_source: made.map(|made| made.chosen_by.clone()),
+        files_changed: summary.files_changed,
+        insertions: summary.insertions,
+        deletions: summary.deletions,
+        pushed: pushed.is_some(),
+        lfs: manifest.lfs.as_ref().map(|_| pushed.unwrap_or_default()),
+        ignored: content.ignored.told(),
     }
-    if let Some(ignored) = content.ignored.told() {
-        data["ignored"] = ignored;
-    }
-    data
 }
 
 async fn head_tree(workspace: &Workspace, manifest: &Manifest) -> Result<TreeId, JobError> {
@@ -343,7 +339,7 @@ async fn push(
     (session, manifest): (Session, &mut Manifest),
     (connection, from): (SendPack, &Remote),
     (head, chosen_by): (CommitId, &str),
-) -> Result<(Session, Moved), JobError> {
+) -> Result<(Session, LfsMoved), JobError> {
     let Task { worker, context, .. } = task;
     let sessions = worker.sessions(context);
     let message = format!("Pushing {}...", manifest.branch);

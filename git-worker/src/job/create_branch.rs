@@ -3,14 +3,15 @@
 use mayfly_git::push::{SendPack, empty_pack};
 use mayfly_git::remote::Remote;
 use mayfly_naming::BranchRequest;
+use mayfly_protocol::answer::CreatedBranch;
 use mayfly_protocol::request::{CloneRepository, CreateBranch, History};
 use mayfly_protocol::{BranchName, CommitId, ErrorCode, JobKind, RepoUrl, Stage};
 use mayfly_session::{Intent, Manifest, Session, SessionStore};
 use mayfly_worker::JobContext;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::clone_repository::{Draft, clone_into_new, fetch_lfs, stand_at, stand_still};
-use super::{or_conflict, remote, require_same_repository};
+use super::{or_conflict, remote, require_same_repository, told};
 use crate::GitWorker;
 use crate::failure::JobError;
 use crate::ignored::{self, Ignored};
@@ -82,23 +83,23 @@ pub(crate) async fn run(
     events.stage(Stage::Uploading, "Uploading to storage...");
     let (id, at) = (context.job_id.clone(), context.accepted_at);
     manifest.record(id, JobKind::CreateBranch, None, at);
-    let data = completed(&manifest, &base, pushed, &name.chosen_by);
+    let data = told(&completed(&manifest, &base, pushed, &name.chosen_by));
     manifest.answer(data.clone());
     worker.gate.enter()?;
     sessions.save(Some(&fenced), manifest).await?;
     Ok(data)
 }
 
-fn completed(manifest: &Manifest, base: &BranchName, pushed: bool, chosen_by: &str) -> Value {
-    json!({
-        "sessionId": manifest.session_id,
-        "generation": manifest.generation,
-        "branch": manifest.branch,
-        "baseBranch": base,
-        "headSha": manifest.head,
-        "pushed": pushed,
-        "nameSource": chosen_by,
-    })
+fn completed(manifest: &Manifest, base: &BranchName, pushed: bool, chosen_by: &str) -> CreatedBranch {
+    CreatedBranch {
+        session_id: manifest.session_id.clone(),
+        generation: manifest.generation,
+        branch: manifest.branch.clone(),
+        base_branch: base.clone(),
+        head_sha: manifest.head,
+        pushed,
+        name_source: chosen_by.to_owned(),
+    }
 }
 
 /// Loads the session; where there is none and the request names a repository, clones it first and saves that.

@@ -3,6 +3,7 @@
 //! This crate is pure. It must not know async, I/O, HTTP servers, git libraries or storage: it parses what comes from outside
 //! into checked types (see [`request`]) and says how events and refusals look on the wire (see [`event`] and [`error`]).
 
+pub mod answer;
 pub mod callback_url;
 pub mod code_operation;
 pub mod error;

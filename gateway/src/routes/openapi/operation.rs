@@ -1,5 +1,7 @@
 //! One operation of the document: what it takes, and what it answers.
 
+use mayfly_protocol::JobKind;
+use mayfly_protocol::answer::JobAnswer;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
@@ -81,9 +83,18 @@ impl Operation {
         self.answers[status]["content"][kind] = json!({"schema": {"type": "string"}});
     }
 
-    /// A stream of events, each of which is one line of JSON.
-    pub(super) fn events(self, schemas: &mut Schemas, about: &str) -> Self {
-        let schema = schemas.answers.subschema_for::<mayfly_protocol::Event>();
+    /// A stream of events, each of which is one line of JSON; where the kind of the job is known, so is what its last one says.
+    pub(super) fn events(self, schemas: &mut Schemas, about: &str, kind: Option<JobKind>) -> Self {
+        let event = schemas.answers.subschema_for::<mayfly_protocol::Event>();
+        let answer = match kind {
+            Some(kind) => kind.answer_schema(&mut schemas.answers),
+            None => Some(schemas.answers.subschema_for::<JobAnswer>()),
+        };
+        let mut schema = json!({"allOf": [event]});
+        if let Some(answer) = answer {
+            schema["if"] = json!({"properties": {"type": {"const": "completed"}}});
+            schema["then"] = json!({"properties": {"data": answer}});
+        }
         let mut it = self.answer("200", about, json!({"text/event-stream": {"schema": schema}}));
         it.answers["200"]["headers"] = json!({
             "X-Job-Id": {"description": "The id of the job.", "schema": {"type": "string", "format": "uuid"}},

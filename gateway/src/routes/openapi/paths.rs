@@ -74,6 +74,7 @@ fn post_of(schemas: &mut Schemas, kind: JobKind) -> Operation {
         .events(
             schemas,
             "The job's stream: one event in each `data:` line, the last one `completed` or `error`.",
+            Some(kind),
         )
         .json::<post_job::Accepted>(
             schemas,
@@ -110,7 +111,7 @@ fn jobs(paths: &mut Paths, schemas: &mut Schemas) {
                 "Last-Event-ID",
                 "The events after this one; from the start when absent.",
             )
-            .events(schemas, "The stream.")
+            .events(schemas, "The stream.", None)
             .empty(
                 "204",
                 "The job has ended, and there is no event after the one that was named.",
