@@ -207,6 +207,14 @@ impl Job {
     }
 }
 
+/// Where a job of another gateway stands in the queue.
+pub(crate) fn lane_of(open: &OpenJob) -> Lane {
+    Lane {
+        tenant: open.tenant.clone(),
+        session: open.session_id.clone(),
+    }
+}
+
 /// The bounds on what is kept of jobs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct JobLimits {
@@ -296,12 +304,14 @@ impl Jobs {
 
     /// A job that another gateway has; it is not added to those that are known.
     pub(crate) fn shown(&self, open: &OpenJob) -> Job {
-        let lane = Lane {
-            tenant: open.tenant.clone(),
-            session: open.session_id.clone(),
-        };
         let log = JobLog::continued(self.limits.log);
-        let job = self.job(open.job_id.clone(), open.kind, lane, open.accepted_at, log);
+        let job = self.job(
+            open.job_id.clone(),
+            open.kind,
+            lane_of(open),
+            open.accepted_at,
+            log,
+        );
         if let Some(sent) = &open.sent {
             let mut facts = job.facts();
             facts.state = JobState::Running;

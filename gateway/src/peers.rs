@@ -3,6 +3,8 @@
 //! No clock is compared: a gateway is gone when its sign of life stays the same for the lease, as seen from here, or when it has none, as one that ended in order.
 //! Who takes over is settled by compare-and-swap on the sign. This module must not know what becomes of a job.
 
+mod kept_sessions;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use mayfly_storage::Version;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::open_record::OwnJobs;
+use crate::peers::kept_sessions::KeptSessions;
 use crate::state::Gateway;
 use crate::watch;
 
@@ -28,6 +31,7 @@ pub(crate) struct Peers {
     beat: u64,
     version: Option<Version>,
     seen: HashMap<GatewayId, Seen>,
+    kept: KeptSessions,
 }
 
 /// The sign of another gateway, and since when it has been the same.
@@ -75,12 +79,19 @@ impl Peers {
             beat: 0,
             version: None,
             seen: HashMap::new(),
+            kept: KeptSessions::default(),
         })
     }
 
-    /// Says for the first time that this gateway lives: before it takes a job.
+    /// Says for the first time that this gateway lives, and learns which sessions are busy: before it takes a job.
     pub(crate) async fn enter(&mut self) {
         self.say().await;
+        let looking = KeptSessions::look(&self.archive, &self.me, &self.gateway.dispatcher);
+        match timeout(self.gateway.config.gateway_lease, looking).await {
+            Ok(Ok(kept)) => self.kept = kept,
+            Ok(Err(error)) => warn(&error, "which sessions other gateways have jobs in is not known"),
+            Err(_) => tracing::warn!("which sessions other gateways have jobs in is not known in time"),
+        }
     }
 
     /// Says that this gateway lives, and looks after the others, for as long as the future is polled.
@@ -154,6 +165,7 @@ impl Peers {
             signs.insert(other, found);
         }
         self.remember(&signs);
+        self.kept.update(&signs);
         if self.gateway.draining.is_cancelled() {
             return Ok(());
         }
@@ -162,7 +174,10 @@ impl Peers {
             let lease = self.gateway.config.gateway_lease;
             match judge(&self.seen[&other], &self.me, lease, is_gone) {
                 Verdict::Leave => {}
-                Verdict::GoOn => self.take_over(&other).await?,
+                Verdict::GoOn => {
+                    self.take_over(&other).await?;
+                    self.kept.release(&other);
+                }
                 Verdict::Claim => {
                     let (sign, over) = found.map_or((SignOfLife::of_beat(0), None), |(sign, version)| {
                         (sign, Some(version))
@@ -171,6 +186,7 @@ impl Peers {
                     if self.archive.write_sign(&other, &sign, over).await?.is_some() {
                         tracing::info!(gateway.id = %other, "takes over from a gateway that is gone");
                         self.take_over(&other).await?;
+                        self.kept.release(&other);
                     }
                 }
             }

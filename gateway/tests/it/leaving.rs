@@ -173,6 +173,17 @@ async fn a_job_of_a_gateway_that_lives_is_read_and_cancelled_at_another_one() {
     assert_eq!(there[0].id, last);
 }
 
+/// A job of another gateway, which no worker has.
+fn open_job() -> OpenJob {
+    OpenJob::waiting(
+        JobId::new_now(),
+        JobKind::CreateBranch,
+        TenantId::default(),
+        "s".parse().unwrap(),
+        OffsetDateTime::now_utc(),
+    )
+}
+
 /// A gateway that was killed, with one job that waits and one that it had sent to a worker that nobody knows.
 async fn killed(storage: &Arc<dyn ObjectStore>, has_sign: bool) -> [String; 2] {
     let open = OpenJobs::new(Arc::clone(storage));
@@ -181,17 +192,8 @@ async fn killed(storage: &Arc<dyn ObjectStore>, has_sign: bool) -> [String; 2] {
         let sign = SignOfLife::of_beat(7);
         open.write_sign(&gateway, &sign, None).await.unwrap();
     }
-    let job = || {
-        OpenJob::waiting(
-            JobId::new_now(),
-            JobKind::CreateBranch,
-            TenantId::default(),
-            "s".parse().unwrap(),
-            OffsetDateTime::now_utc(),
-        )
-    };
-    let waiting = job();
-    let mut sent = job();
+    let waiting = open_job();
+    let mut sent = open_job();
     sent.sent = Some(Sent {
         worker: "http://192.0.2.1:5002".to_owned(),
         attempt: 2,
@@ -225,6 +227,64 @@ async fn jobs_of_a_gateway_that_was_killed_come_to_an_end() {
         })
         .await;
     }
+}
+
+/// A gateway that was killed is known to be gone only after its lease; until then no other job runs in the sessions of those that it had sent.
+#[tokio::test]
+async fn the_sessions_of_a_killed_gateway_wait_until_its_jobs_are_known() {
+    let storage = memory();
+    let [_, sent] = killed(&storage, true).await;
+    let worker = StubWorker::completing().await;
+    let config = || {
+        let mut config = with(&storage, &[&worker]);
+        config.gateway_lease = Duration::from_secs(2);
+        config.beat_interval = Duration::from_millis(20);
+        config.orphan_timeout = Duration::from_millis(300);
+        config
+    };
+    let next = TestGateway::start(config()).await;
+    let mut behind = next.post(job("s")).await;
+    assert_eq!(
+        behind.until("queued").await.json["detail"]["reason"],
+        "session_busy"
+    );
+    assert_eq!(next.names_of("other").await.last().unwrap(), "completed");
+    assert_eq!(resume(&next, &sent, 0).await.names().await, ["worker_lost"]);
+    assert_eq!(behind.names().await.last().unwrap(), "completed");
+}
+
+/// What a gateway that lives has sent is its own business.
+#[tokio::test]
+async fn the_sessions_of_a_living_gateway_are_kept_only_until_it_is_known_to_live() {
+    let storage = memory();
+    let open = OpenJobs::new(Arc::clone(&storage));
+    let (gateway, other) = (GatewayId::new_now(), StubWorker::completing().await);
+    let version = open
+        .write_sign(&gateway, &SignOfLife::of_beat(1), None)
+        .await
+        .unwrap();
+    let mut sent = open_job();
+    sent.sent = Some(Sent {
+        worker: "http://192.0.2.1:5002".to_owned(),
+        attempt: 1,
+        events_before: 2,
+    });
+    open.write(&gateway, &sent, None).await.unwrap();
+    let next = TestGateway::start(GatewayConfig {
+        gateway_lease: Duration::from_secs(600),
+        beat_interval: Duration::from_millis(20),
+        ..with(&storage, &[&other])
+    })
+    .await;
+    let mut behind = next.post(job("s")).await;
+    assert_eq!(
+        behind.until("queued").await.json["detail"]["reason"],
+        "session_busy"
+    );
+    open.write_sign(&gateway, &SignOfLife::of_beat(2), version)
+        .await
+        .unwrap();
+    assert_eq!(behind.names().await.last().unwrap(), "completed");
 }
 
 /// A gateway that was only cut off from the storage for a while does not begin what another one has ended.
