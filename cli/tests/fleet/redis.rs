@@ -25,22 +25,22 @@ async fn start_all(base: &str, numbers: Range<usize>) -> Vec<Client> {
 async fn a_gateway_that_is_killed_under_load_takes_no_running_job_with_it_and_lets_none_overtake() {
     let redis = block_in_place(Redis::start);
     let (rig, gates) = (Rig::new(), Gates::new());
-    let workers = workers(&rig, &gates).await;
-    let start = async || start_gateway(launch(&rig, &workers).env("REDIS_URL", redis.url())).await;
+    let workers = workers(&rig, &gates, JOBS).await;
+    let start = async || start_gateway(launch(&rig, &[&workers]).env("REDIS_URL", redis.url())).await;
     let ((mut first, one), (_second, other)) = tokio::join!(start(), start());
     let (mut clients, mut others) = tokio::join!(start_all(&one, KILLED), start_all(&other, OTHERS));
     let mut behind = join_all(BEHIND.map(|number| Client::send(&other, number, "behind"))).await;
-    gates.0[0].cancel();
+    gates.open(0);
     first.signal(Signal::SIGKILL);
     first.ended().await;
-    gates.0[1].cancel();
+    gates.open(1);
     // What a killed process had sent; then its connections are cut.
     join_all(clients.iter_mut().map(Client::read_on)).await;
     tokio::join!(
         join_all(clients.iter_mut().map(|client| client.resume(&other))),
         join_all(others.iter_mut().map(Client::read_on)),
         join_all(behind.iter_mut().map(Client::read_on)),
-        async { gates.0[2].cancel() }
+        async { gates.open(2) }
     );
     for client in clients.iter().chain(&others).chain(&behind) {
         client.check();

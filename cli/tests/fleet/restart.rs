@@ -1,45 +1,74 @@
 //! Two hundred running jobs and the end of their gateway: killed, or rolled over together with its workers. Each client reads on at the next
-//! gateway, and hears one true end.
+//! gateway, and hears one true end; those that come meanwhile send their jobs again, with the same key, and each job is done once.
 //!
 //! The gateways are processes; the workers are real ones in this process, of which each takes one job, and runs it until it is told to go on.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::join_all;
-use mayfly_protocol::{Failure, Job, JobKind, JobOutcome, SecretString, Source, Stage, TenantId};
+use mayfly_protocol::{
+    ErrorCode, EventBody, Failure, Job, JobKind, JobOutcome, SecretString, Source, Stage, TenantId,
+};
 use mayfly_server::bearer::FleetTokens;
 use mayfly_session::OutcomeArchive;
 use mayfly_storage::{DirectoryStore, StorageOptions};
 use mayfly_telemetry::task;
 use mayfly_testkit::process::{Launch, Running};
 use mayfly_testkit::sse::{Numbered, Stream, http_client};
+use mayfly_testkit::wait::within;
 use mayfly_worker::{JobContext, JobRunner, OutcomeNotKept, OutcomeStore, WorkerConfig};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::rig::Rig;
 
 pub(super) const JOBS: usize = 200;
+/// Clients that come just before the gateway ends, and as many while there is none.
+const ARRIVALS: usize = 10;
 const TOKEN: &str = "fleet-token";
 
 /// When a job goes on.
 #[derive(Clone)]
-pub(super) struct Gates(pub(super) [CancellationToken; 3]);
+pub(super) struct Gates {
+    waves: [CancellationToken; 3],
+    /// How often the job of each session was begun.
+    runs: Arc<Mutex<BTreeMap<String, usize>>>,
+}
 
 impl Gates {
     pub(super) fn new() -> Self {
-        Self(std::array::from_fn(|_| CancellationToken::new()))
+        Self {
+            waves: std::array::from_fn(|_| CancellationToken::new()),
+            runs: Arc::default(),
+        }
     }
 
-    /// The gate of the job of this session: before, during or after the outage.
-    fn of(&self, session: &str) -> CancellationToken {
-        let number: usize = session.trim_start_matches('s').parse().unwrap();
-        self.0[number % 3].clone()
+    /// Waits until the job of this session may go on: before, during or after the outage; that of a new arrival may at once.
+    async fn pass(&self, session: &str) {
+        *self.runs.lock().unwrap().entry(session.to_owned()).or_default() += 1;
+        if let Some(number) = session.strip_prefix('s') {
+            let number: usize = number.parse().unwrap();
+            self.waves[number % 3].cancelled().await;
+        }
+    }
+
+    pub(super) fn open(&self, wave: usize) {
+        self.waves[wave].cancel();
+    }
+
+    /// Every job was begun, and none twice.
+    fn check(&self) {
+        let runs = self.runs.lock().unwrap();
+        assert_eq!(runs.len(), JOBS + 2 * ARRIVALS);
+        assert!(runs.values().all(|times| *times == 1), "{runs:?}");
     }
 }
 
@@ -74,7 +103,7 @@ impl JobRunner for Gated {
 
     async fn run(&self, job: Job, context: JobContext) -> Result<Value, Failure> {
         context.events.stage(Stage::Preparing, "Preparing");
-        self.gates.of(job.session_id().as_str()).cancelled().await;
+        self.gates.pass(job.session_id().as_str()).await;
         context.events.stage(Stage::Uploading, "Uploading");
         Ok(json!({"session": job.session_id(), "attempt": context.attempt}))
     }
@@ -86,14 +115,14 @@ pub(super) struct Workers {
     shutdown: CancellationToken,
 }
 
-pub(super) async fn workers(rig: &Rig, gates: &Gates) -> Workers {
+pub(super) async fn workers(rig: &Rig, gates: &Gates, count: usize) -> Workers {
     let folder = rig.folder.path().join("storage");
     let storage = DirectoryStore::open(&folder, &StorageOptions::default())
         .await
         .unwrap();
     let storage: Arc<dyn mayfly_storage::ObjectStore> = Arc::new(storage);
     let (mut addresses, shutdown) = (Vec::new(), CancellationToken::new());
-    for _ in 0..JOBS {
+    for _ in 0..count {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         addresses.push(listener.local_addr().unwrap());
         let config = WorkerConfig {
@@ -116,15 +145,15 @@ pub(super) async fn workers(rig: &Rig, gates: &Gates) -> Workers {
     Workers { addresses, shutdown }
 }
 
-async fn gateway(rig: &Rig, workers: &Workers) -> (Running, String) {
+async fn gateway(rig: &Rig, workers: &[&Workers]) -> (Running, String) {
     start_gateway(launch(rig, workers)).await
 }
 
 /// A gateway of these workers that is to be started.
-pub(super) fn launch(rig: &Rig, workers: &Workers) -> Launch {
+pub(super) fn launch(rig: &Rig, workers: &[&Workers]) -> Launch {
     let list: Vec<String> = workers
-        .addresses
         .iter()
+        .flat_map(|workers| &workers.addresses)
         .map(|it| format!("http://{it}"))
         .collect();
     rig.launch(&["gateway", "--port", "0", "--gateway-drain-grace-secs", "1"])
@@ -252,48 +281,117 @@ async fn check_all(clients: &[Client], base: &str) {
     assert_eq!(again.headers()["x-job-id"], client.job.as_str());
 }
 
+/// Clients that come whether there is a gateway or not, and know where the next one is once it is there.
+struct Arrivals {
+    base: watch::Sender<String>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Arrivals {
+    fn new(base: &str) -> Self {
+        Self {
+            base: watch::Sender::new(base.to_owned()),
+            clients: Vec::new(),
+        }
+    }
+
+    fn come(&mut self) {
+        for _ in 0..ARRIVALS {
+            let client = arrive(format!("n{}", self.clients.len()), self.base.subscribe());
+            self.clients.push(task::spawn(&TaskTracker::new(), client));
+        }
+    }
+
+    /// Each hears the end of its job.
+    async fn served(self, base: &str) {
+        self.base.send_replace(base.to_owned());
+        for client in self.clients {
+            within("the end of a new job", client).await.unwrap();
+        }
+    }
+}
+
+/// Sends a job again until it is done, as the documentation of its errors says.
+async fn arrive(session: String, mut base: watch::Receiver<String>) {
+    let body = json!({"sessionId": session, "userRequest": "x"});
+    let mut lost = 0;
+    loop {
+        let at = base.borrow_and_update().clone();
+        let request = http_client().post(format!("{at}/create-branch"));
+        let request = request.header("idempotency-key", format!("{session}-{lost}"));
+        let end = match request.json(&body).send().await {
+            Ok(response) if response.status() == 200 => Stream::of(response).rest().await.pop(),
+            Ok(response) => {
+                assert_eq!(response.status(), 503, "{session}");
+                None
+            }
+            Err(_) => None,
+        };
+        match end.map(|(_, event)| event.body) {
+            Some(EventBody::Completed { .. }) => return,
+            Some(EventBody::Error(failure)) => {
+                assert!(failure.retryable, "{session}: {failure:?}");
+                lost += usize::from(failure.code == ErrorCode::WorkerLost);
+            }
+            // Refused, or broken off: whoever is next knows what became of it.
+            Some(EventBody::Progress { .. }) | None => base.changed().await.unwrap(),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_gateway_loses_no_running_job() {
     let rig = Rig::new();
     let gates = Gates::new();
-    let workers = workers(&rig, &gates).await;
-    let (mut first, base) = gateway(&rig, &workers).await;
+    let workers = workers(&rig, &gates, JOBS + 2 * ARRIVALS).await;
+    let (mut first, base) = gateway(&rig, &[&workers]).await;
     let mut clients = start_all(&base).await;
-    gates.0[0].cancel();
+    let mut arrivals = Arrivals::new(&base);
+    arrivals.come();
+    gates.open(0);
     first.signal(Signal::SIGKILL);
     first.ended().await;
-    gates.0[1].cancel();
+    arrivals.come();
+    gates.open(1);
     // What a killed process had sent; then its connections are cut.
     join_all(clients.iter_mut().map(Client::read_on)).await;
-    let (_second, base) = gateway(&rig, &workers).await;
-    let (_, ()) = tokio::join!(
+    let (_second, base) = gateway(&rig, &[&workers]).await;
+    let (_, (), ()) = tokio::join!(
         join_all(clients.iter_mut().map(|client| client.resume(&base))),
+        arrivals.served(&base),
         async {
-            gates.0[2].cancel();
+            gates.open(2);
         }
     );
     check_all(&clients, &base).await;
+    gates.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_of_gateway_and_workers_loses_nothing() {
     let rig = Rig::new();
     let gates = Gates::new();
-    let workers = workers(&rig, &gates).await;
-    let (mut first, base) = gateway(&rig, &workers).await;
+    let old = workers(&rig, &gates, JOBS + ARRIVALS).await;
+    let new = workers(&rig, &gates, 2 * ARRIVALS).await;
+    let (mut first, base) = gateway(&rig, &[&old]).await;
     let mut clients = start_all(&base).await;
-    let (_second, next) = gateway(&rig, &workers).await;
-    gates.0[0].cancel();
+    let mut arrivals = Arrivals::new(&base);
+    arrivals.come();
+    let (_second, next) = gateway(&rig, &[&old, &new]).await;
+    gates.open(0);
     first.signal(Signal::SIGTERM);
-    workers.shutdown.cancel();
+    old.shutdown.cancel();
+    arrivals.come();
     join_all(clients.iter_mut().map(Client::read_on)).await;
     assert!(first.ended().await.success());
-    gates.0[1].cancel();
-    let (_, ()) = tokio::join!(
+    gates.open(1);
+    let (_, (), ()) = tokio::join!(
         join_all(clients.iter_mut().map(|client| client.resume(&next))),
+        arrivals.served(&next),
         async {
-            gates.0[2].cancel();
+            gates.open(2);
         }
     );
     check_all(&clients, &next).await;
+    gates.check();
 }

@@ -26,6 +26,9 @@ fn event(fields: &str) -> Part {
     Part::Raw(format!("data: {}\n\n", data("JOB", fields)))
 }
 
+/// An event whose message goes on, behind a line end, as an event of its own.
+const FORGED: &str = "data: {\"jobId\":\"JOB\",\"type\":\"progress\",\"stage\":\"cloning\",\"message\":\"xLINE_ENDdata: {}LINE_END\"}\n\n";
+
 #[tokio::test]
 async fn a_stream_ends_once_whatever_the_worker_does() {
     use Part::{Comment, Completed, Failed, Progress};
@@ -59,6 +62,27 @@ async fn a_stream_ends_once_whatever_the_worker_does() {
                 "data: {\"jobId\":\"another\",\"type\":\"completed\",\"data\":{}}\n\n",
             )],
             &["worker_protocol"],
+        ),
+        // A raw line end forges nothing, whatever stands behind it.
+        (
+            vec![raw(&FORGED.replace("LINE_END", "\r\r"))],
+            &["worker_protocol"],
+        ),
+        (
+            vec![raw(&FORGED.replace("LINE_END", "\r\n\r\n"))],
+            &["worker_protocol"],
+        ),
+        (
+            vec![raw(&FORGED.replace("LINE_END", "\\r\\n\\r\\n")), Completed],
+            &["cloning", "completed"],
+        ),
+        (
+            vec![
+                raw("event: completed\nid: 99\r\n"),
+                Progress("cloning"),
+                Completed,
+            ],
+            &["cloning", "completed"],
         ),
         (
             vec![raw(
