@@ -10,6 +10,7 @@ use super::docker::Docker;
 use super::stack::Stack;
 
 const USER: &str = "10001:10001";
+const DAY_SECS: f64 = 86_400.0;
 /// The roles, with the networks that each may be in.
 const ROLES: &[(&str, &[&str])] = &[
     ("gateway", &["code-fleet", "git-fleet"]),
@@ -207,8 +208,9 @@ pub(super) fn start_to_first_line(docker: &Docker, id: &str) -> anyhow::Result<O
         return Ok(None);
     };
     let (begin, end) = (seconds_of_day(&started)?, seconds_of_day(&line)?);
-    // Past midnight the clock begins anew.
-    Ok(Some((end - begin).rem_euclid(86_400.0)))
+    // Past midnight the clock begins anew; and the engine may note the start after the first line.
+    let secs = (end - begin).rem_euclid(DAY_SECS);
+    Ok(Some(if secs > DAY_SECS / 2.0 { 0.0 } else { secs }))
 }
 
 /// The time of the day of `2026-01-02T03:04:05.678901234Z`.
