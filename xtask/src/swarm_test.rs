@@ -8,11 +8,15 @@ mod course;
 mod docker;
 mod engine;
 mod events;
+mod hostile;
 mod images;
 mod inspect;
+mod isolation;
 mod load;
 mod peers;
 mod report;
+mod restore;
+mod rotation;
 mod stack;
 mod stop;
 
@@ -90,7 +94,7 @@ fn on_engine(root: &Path, args: &SwarmArgs, docker: &Docker, stop: &Stop) -> any
     let result = built.and_then(|()| {
         peers.start(docker, &images.peers, stop)?;
         stack.deploy(docker, &images.mayfly, &peers)?;
-        Course::new(args, docker, stop, &images, &peers, &stack)?.run()
+        Course::new(args, docker, stop, &images, &peers, &mut stack)?.run()
     });
     run::say("swarm-test: clearing away");
     // A node that was drained when the test was stopped takes tasks again.

@@ -1,6 +1,7 @@
 //! A client of the gateway, as a service would be one: it posts a job, reads its stream, and takes it up again where it broke off.
 
 use std::io::Read as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -46,12 +47,12 @@ pub(super) struct Seen {
     dispatched_at: Option<Instant>,
 }
 
-/// Speaks to one gateway with one key.
+/// Speaks to one gateway with one key, which changes for all clones at once.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     agent: Agent,
     base: String,
-    authorization: String,
+    key: Arc<Mutex<String>>,
 }
 
 impl Client {
@@ -68,20 +69,40 @@ impl Client {
         Self {
             agent: config.into(),
             base,
-            authorization: format!("Bearer {key}"),
+            key: Arc::new(Mutex::new(key.to_owned())),
         }
+    }
+
+    /// From now on, another key.
+    pub(super) fn change_key(&self, key: &str) {
+        key.clone_into(&mut self.key.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn authorization(&self) -> String {
+        let key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
+        format!("Bearer {key}")
     }
 
     /// Reads a JSON answer; its status and its body.
     pub(super) fn get(&self, path: &str) -> anyhow::Result<(u16, Value)> {
+        let (status, text) = self.read(path)?;
+        Ok((status, serde_json::from_str(&text).unwrap_or_default()))
+    }
+
+    /// Reads a file of a session.
+    pub(super) fn text(&self, path: &str) -> anyhow::Result<String> {
+        let (status, text) = self.read(path)?;
+        anyhow::ensure!(status == 200, "{path}: {status}");
+        Ok(text)
+    }
+
+    fn read(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let mut answer = self
             .agent
             .get(format!("{}{path}", self.base))
-            .header("authorization", &self.authorization)
+            .header("authorization", self.authorization())
             .call()?;
-        let status = answer.status().as_u16();
-        let text = answer.body_mut().read_to_string()?;
-        Ok((status, serde_json::from_str(&text).unwrap_or_default()))
+        Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
     }
 
     /// Posts a job under an idempotency key and follows it to its end.
@@ -91,7 +112,7 @@ impl Client {
         let posted = self
             .agent
             .post(format!("{}{path}", self.base))
-            .header("authorization", &self.authorization)
+            .header("authorization", self.authorization())
             .header("content-type", "application/json")
             .header("idempotency-key", key)
             .send(body.to_string());
@@ -123,7 +144,10 @@ impl Client {
                 seen.refuse("lost", true);
                 return;
             }
-            let mut request = self.agent.get(&path).header("authorization", &self.authorization);
+            let mut request = self
+                .agent
+                .get(&path)
+                .header("authorization", self.authorization());
             if let Some(last) = &seen.last_event_id {
                 request = request.header("last-event-id", last);
             }
@@ -143,7 +167,7 @@ impl Client {
         let answer = self
             .agent
             .get(format!("{}/jobs/{id}/events", self.base))
-            .header("authorization", &self.authorization)
+            .header("authorization", self.authorization())
             .call()?;
         if answer.status() == 404 {
             return Ok(None);

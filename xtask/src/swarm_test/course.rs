@@ -7,12 +7,12 @@ use super::client::Client;
 use super::docker::Docker;
 use super::events::{Watch, restarts};
 use super::images::Images;
-use super::inspect;
-use super::load::{Load, Target, now};
+use super::load::{Account, Load, Target, now};
 use super::peers::Peers;
 use super::report::{self, Step};
 use super::stack::Stack;
 use super::stop::Stop;
+use super::{hostile, inspect, isolation, restore, rotation};
 use crate::run;
 
 /// How long a fleet may take to be ready, and how long the last jobs may take.
@@ -34,7 +34,7 @@ pub(super) struct Course<'a> {
     stop: &'a Stop,
     images: &'a Images,
     peers: &'a Peers,
-    stack: &'a Stack,
+    stack: &'a mut Stack,
     client: Client,
     watch: Watch,
     random: fastrand::Rng,
@@ -50,10 +50,10 @@ impl<'a> Course<'a> {
         stop: &'a Stop,
         images: &'a Images,
         peers: &'a Peers,
-        stack: &'a Stack,
+        stack: &'a mut Stack,
     ) -> anyhow::Result<Self> {
         Ok(Self {
-            client: Client::new(stack.base_url(), &stack.key),
+            client: Client::new(stack.base_url(), &stack.key.key),
             watch: Watch::start(docker, &stack.service_label("git-worker"))?,
             random: fastrand::Rng::with_seed(args.seed),
             steps: Vec::new(),
@@ -76,6 +76,7 @@ impl<'a> Course<'a> {
             took.as_secs_f64()
         ));
         self.look()?;
+        self.break_in()?;
         let target = Target {
             client: self.client.clone(),
             repository: self.peers.repository_url(),
@@ -110,6 +111,10 @@ impl<'a> Course<'a> {
             self.scale(replicas)?;
             self.stop.pause(self.step_time() / 2)?;
         }
+        self.begin(load, "token and keys changed", None);
+        self.rotate()?;
+        self.begin(load, "backup", None);
+        self.back_up()?;
         self.begin(load, "rolling update", None);
         self.update()?;
         self.begin(load, "containers killed", None);
@@ -133,13 +138,58 @@ impl<'a> Course<'a> {
             "rolling update of {FLEET} git workers under load: completed in {:.0} s",
             took.as_secs_f64()
         ));
-        let took = self
+        match self
             .stack
-            .update(self.docker, broken, "rollback_completed", self.stop)?;
+            .update(self.docker, broken, "rollback_completed", self.stop)
+        {
+            Ok(took) => self.note(format!(
+                "update to a version that cannot start: rolled back in {:.0} s",
+                took.as_secs_f64()
+            )),
+            // The load needs workers again.
+            Err(error) => {
+                self.faults.push(format!("{error:#}"));
+                self.stack.update(self.docker, update, "completed", self.stop)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Another token for the fleet and another key for the client, under load and without a refusal.
+    fn rotate(&mut self) -> anyhow::Result<()> {
+        let (took, faults) = rotation::rotate(self.docker, self.stack, &self.client, self.stop)?;
         self.note(format!(
-            "update to a version that cannot start: rolled back in {:.0} s",
-            took.as_secs_f64()
+            "token of the fleet and keys of clients changed in three deployments: {:.0} s, {} faults",
+            took.as_secs_f64(),
+            faults.len()
         ));
+        self.faults.extend(faults);
+        Ok(())
+    }
+
+    fn back_up(&mut self) -> anyhow::Result<()> {
+        let copied = restore::back_up(self.peers)?;
+        self.note(format!("backup under load: {copied} objects"));
+        Ok(())
+    }
+
+    /// The backup in place of the storage, with the sessions of the load.
+    fn restore(&mut self, accounts: &[Account]) -> anyhow::Result<()> {
+        let (took, faults) = restore::restore(
+            self.docker,
+            self.stack,
+            self.peers,
+            &self.client,
+            accounts,
+            self.stop,
+        )?;
+        self.note(format!(
+            "restored, and the fleet moved there: {:.0} s; sessions that went on, {} of {}",
+            took.as_secs_f64(),
+            accounts.len() - faults.len().min(accounts.len()),
+            accounts.len()
+        ));
+        self.faults.extend(faults);
         Ok(())
     }
 
@@ -164,6 +214,23 @@ impl<'a> Course<'a> {
             megabytes(whole),
             megabytes(beyond)
         ));
+        Ok(())
+    }
+
+    /// Tries to get out of a worker: by what a job brings, and by a program in its place.
+    fn break_in(&mut self) -> anyhow::Result<()> {
+        let (faults, tried) = hostile::tried(&self.client, self.docker, self.peers)?;
+        self.note(format!(
+            "hostile repositories and patches as jobs: {tried}, {} not as they have to be",
+            faults.len()
+        ));
+        self.faults.extend(faults);
+        let (faults, refused) = isolation::probed(self.docker, self.stack, &self.images.probe, self.stop)?;
+        self.note(format!(
+            "a probe in a worker's place: {refused} attempts refused, {} not",
+            faults.len()
+        ));
+        self.faults.extend(faults);
         Ok(())
     }
 
@@ -343,7 +410,8 @@ impl<'a> Course<'a> {
         ));
         self.figures
             .push(format!("errors that clients saw: {}", report::codes(&jobs)));
-        Ok(())
+        self.faults.extend(rotation::refusals(&jobs));
+        self.restore(&accounts)
     }
 
     fn print(&self, load: &Load) {

@@ -40,6 +40,8 @@ pub(super) struct Images {
     pub(super) update: String,
     /// A version that cannot start.
     pub(super) broken: String,
+    /// A program that tries what a worker must not be able to do.
+    pub(super) probe: String,
     /// The servers beside it.
     pub(super) peers: String,
     made: Vec<String>,
@@ -54,6 +56,7 @@ impl Images {
             mayfly: format!("mayfly-{run}:1"),
             update: format!("mayfly-{run}:2"),
             broken: format!("mayfly-{run}:broken"),
+            probe: format!("mayfly-{run}-probe:1"),
             peers: format!("mayfly-{run}-peers:1"),
             made: Vec::new(),
             nameless: Vec::new(),
@@ -77,6 +80,8 @@ impl Images {
         }
         self.made.push(self.broken.clone());
         broken(docker, &self.mayfly, &self.broken)?;
+        self.made.push(self.probe.clone());
+        probe(root, docker, &self.mayfly, &self.probe)?;
         run::say(&format!("swarm-test: building {}", self.peers));
         self.made.push(self.peers.clone());
         peers(root, docker, &self.peers)
@@ -178,9 +183,8 @@ fn binary(root: &Path, args: &SwarmArgs) -> anyhow::Result<PathBuf> {
     if !run::succeeds(root, "cargo", &arguments, &[])? {
         bail!("mayfly does not build; cargo's own words are above");
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     let profile = if args.release { "release" } else { "debug" };
-    Ok(root.join(target).join(profile).join("mayfly"))
+    Ok(target(root).join(profile).join("mayfly"))
 }
 
 /// A build context with the `Dockerfile` itself, but for the stage that compiles.
@@ -217,6 +221,33 @@ fn broken(docker: &Docker, mayfly: &str, name: &str) -> anyhow::Result<()> {
     docker
         .fed(&["build", "--quiet", "--force-rm", "--tag", name, "-"], &text)
         .map(drop)
+}
+
+/// Mayfly's own image with another program in it.
+fn probe(root: &Path, docker: &Docker, mayfly: &str, name: &str) -> anyhow::Result<()> {
+    if !run::succeeds(
+        root,
+        "cargo",
+        &["build", "--locked", "--workspace", "--example", "probe"],
+        &[],
+    )? {
+        bail!("the probe does not build; cargo's own words are above");
+    }
+    let folder = tempfile::Builder::new().prefix("mayfly-swarm-probe-").tempdir()?;
+    fs::copy(
+        target(root).join("debug/examples/probe"),
+        folder.path().join("probe"),
+    )?;
+    let text = format!("FROM {mayfly}\nCOPY probe /probe\nENTRYPOINT [\"/probe\"]\n");
+    fs::write(folder.path().join("Dockerfile"), text)?;
+    let place = folder.path().display().to_string();
+    docker
+        .text(&["build", "--quiet", "--force-rm", "--tag", name, &place])
+        .map(drop)
+}
+
+fn target(root: &Path) -> PathBuf {
+    root.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 fn peers(root: &Path, docker: &Docker, name: &str) -> anyhow::Result<()> {

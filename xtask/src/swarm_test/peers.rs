@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::docker::Docker;
+use super::hostile::FORGE;
 use super::stop::Stop;
 use crate::run;
 
@@ -110,10 +111,46 @@ impl Peers {
         self.make_bucket()
     }
 
+    fn bucket(&self) -> String {
+        format!("http://{}:{}/mayfly", self.address, self.s3_port)
+    }
+
     fn make_bucket(&self) -> anyhow::Result<()> {
-        let answer = ureq::put(format!("http://{}:{}/mayfly", self.address, self.s3_port)).send_empty();
+        let answer = ureq::put(self.bucket()).send_empty();
         answer.context("the S3 server makes no bucket")?;
         Ok(())
+    }
+
+    /// The keys of all objects below a prefix.
+    pub(super) fn keys(&self, prefix: &str) -> anyhow::Result<Vec<String>> {
+        let mut keys = Vec::new();
+        loop {
+            // What is listed in the order of the keys goes on after the last one.
+            let after = keys.last().cloned().unwrap_or_default();
+            let mut answer = ureq::get(self.bucket())
+                .query("list-type", "2")
+                .query("prefix", prefix)
+                .query("start-after", &after)
+                .call()
+                .context("the S3 server does not list")?;
+            let text = answer.body_mut().read_to_string()?;
+            keys.extend(words_of(&text, "Key"));
+            if !text.contains("<IsTruncated>true</IsTruncated>") {
+                return Ok(keys);
+            }
+        }
+    }
+
+    /// Copies an object; false where there is none.
+    pub(super) fn copy(&self, from: &str, to: &str) -> anyhow::Result<bool> {
+        let copied = ureq::put(format!("{}/{to}", self.bucket()))
+            .header("x-amz-copy-source", format!("/mayfly/{from}"))
+            .send_empty();
+        match copied {
+            Ok(_) => Ok(true),
+            Err(ureq::Error::StatusCode(404)) => Ok(false),
+            Err(error) => Err(error).context("the S3 server does not copy"),
+        }
     }
 
     /// The file of credentials for `deploy/swarm-s3.yml`.
@@ -131,7 +168,25 @@ impl Peers {
 
     /// The repository's address.
     pub(super) fn repository_url(&self) -> String {
-        format!("http://{}:{}/git/load.git", self.address, self.git_port)
+        self.url_of("load")
+    }
+
+    /// The address of another repository.
+    pub(super) fn url_of(&self, name: &str) -> String {
+        format!("http://{}:{}/git/{name}.git", self.address, self.git_port)
+    }
+
+    /// Makes a repository that git itself would not make.
+    pub(super) fn forge(&self, docker: &Docker, arguments: &[&str]) -> anyhow::Result<()> {
+        let forge = ["exec", &self.git, "bash", "-euc", FORGE, "forge"];
+        docker.text(&[&forge[..], arguments].concat()).map(drop)
+    }
+
+    /// What git says that a file of a repository holds.
+    pub(super) fn file(&self, docker: &Docker, repository: &str, file: &str) -> anyhow::Result<String> {
+        let folder = format!("/srv/git/{repository}.git");
+        let git = ["exec", &self.git, "git", "-c", "safe.directory=*", "-C", &folder];
+        docker.text(&[&git[..], &["cat-file", "blob", file]].concat())
     }
 
     /// The subjects of a branch's own commits with how often each is there, and the branch's tip.
@@ -191,6 +246,15 @@ impl Peers {
             }
         }
     }
+}
+
+/// What stands in each element of this name.
+fn words_of(text: &str, name: &str) -> Vec<String> {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let parts = text.split(&open).skip(1);
+    parts
+        .filter_map(|part| Some(part.split_once(&close)?.0.to_owned()))
+        .collect()
 }
 
 /// A port that nobody listens on now.

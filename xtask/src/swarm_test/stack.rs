@@ -15,13 +15,28 @@ const PATIENCE: Duration = Duration::from_secs(150);
 /// How many git workers there are at first.
 const REPLICAS: u32 = 4;
 
-/// A deployed stack.
+/// A stack, and what it is deployed with.
 #[derive(Debug)]
 pub(super) struct Stack {
     name: String,
     port: u16,
     /// The key of a client.
+    pub(super) key: Key,
+    /// The token of the fleet.
+    pub(super) token: String,
+    image: String,
+    storage_url: String,
+    /// The names of the secrets in force: the token's, the keys' and the bucket's.
+    secrets: [String; 3],
+    /// Every secret that was made.
+    made: Vec<String>,
+}
+
+/// A key, and the line of the gateway's file that knows it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Key {
     pub(super) key: String,
+    pub(super) line: String,
 }
 
 /// What an engine holds, by name, so that what is left can be told.
@@ -66,7 +81,12 @@ impl Stack {
         Ok(Self {
             name: format!("mayfly-{run}"),
             port: free_port("0.0.0.0")?,
-            key: String::new(),
+            key: Key::default(),
+            token: random_token(&mut fastrand::Rng::new()),
+            image: String::new(),
+            storage_url: String::new(),
+            secrets: Default::default(),
+            made: Vec::new(),
         })
     }
 
@@ -90,61 +110,117 @@ impl Stack {
         format!("com.docker.swarm.service.name={}", self.service(role))
     }
 
-    fn secrets(&self) -> [String; 3] {
-        ["worker-token", "api-keys", "aws-credentials"].map(|what| format!("{}-{what}", self.name))
+    /// The workers' secret, for a service that is deployed as they are.
+    pub(super) fn secret_as(&self, target: &str) -> String {
+        let [worker_token, ..] = &self.secrets;
+        format!("source={worker_token},target={target},uid=10001,gid=10001,mode=0400")
     }
 
-    /// Makes the secrets and deploys.
-    pub(super) fn deploy(&mut self, docker: &Docker, image: &str, peers: &Peers) -> anyhow::Result<()> {
-        let [worker_token, api_keys, aws_credentials] = self.secrets();
+    /// Makes a key for a client.
+    pub(super) fn new_key(&self, docker: &Docker) -> anyhow::Result<Key> {
+        #[rustfmt::skip]
         let keys = docker.text(&[
-            "run",
-            "--rm",
-            image,
-            "keys",
-            "new",
-            "--tenant",
-            "load",
-            "--scope",
-            "jobs,read,operate",
-            "--requests-per-minute",
-            "1000000",
-            "--streams",
-            "1000",
+            "run", "--rm", &self.image, "keys", "new", "--tenant", "load", "--scope", "jobs,read,operate",
+            "--requests-per-minute", "1000000", "--streams", "1000",
         ])?;
         let (key, line) = keys
             .split_once('\n')
             .context("`mayfly keys new` writes a key and its line")?;
-        key.clone_into(&mut self.key);
-        for (name, text) in [
-            (&worker_token, random_token(&mut fastrand::Rng::new())),
-            (&api_keys, line.to_owned()),
-            (&aws_credentials, peers.aws_credentials()),
-        ] {
-            docker.fed(&["secret", "create", name, "-"], &text)?;
-        }
+        Ok(Key {
+            key: key.to_owned(),
+            line: line.to_owned(),
+        })
+    }
+
+    /// Makes a secret under a new name.
+    fn make_secret(&mut self, docker: &Docker, what: &str, text: &str) -> anyhow::Result<String> {
+        let name = format!("{}-{what}-{}", self.name, self.made.len());
+        docker.fed(&["secret", "create", &name, "-"], text)?;
+        self.made.push(name.clone());
+        Ok(name)
+    }
+
+    /// Makes the secrets and deploys.
+    pub(super) fn deploy(&mut self, docker: &Docker, image: &str, peers: &Peers) -> anyhow::Result<()> {
+        image.clone_into(&mut self.image);
+        self.storage_url = peers.storage_url();
+        self.key = self.new_key(docker)?;
+        let (token, line) = (self.token.clone(), self.key.line.clone());
+        self.secrets = [
+            self.make_secret(docker, "worker-token", &token)?,
+            self.make_secret(docker, "api-keys", &line)?,
+            self.make_secret(docker, "aws-credentials", &peers.aws_credentials())?,
+        ];
+        self.apply(docker)
+    }
+
+    /// Deploys again with other secrets, as an operator changes them, and waits until every process has them.
+    pub(super) fn redeploy(
+        &mut self,
+        docker: &Docker,
+        tokens: &str,
+        keys: &str,
+        stop: &Stop,
+    ) -> anyhow::Result<Duration> {
+        self.secrets[0] = self.make_secret(docker, "worker-token", tokens)?;
+        self.secrets[1] = self.make_secret(docker, "api-keys", keys)?;
+        self.apply(docker)?;
+        let [worker_token, ..] = self.secrets.clone();
+        self.wait_until_all(
+            docker,
+            &["gateway", "git-worker", "code-worker"],
+            &worker_token,
+            stop,
+        )
+    }
+
+    /// Deploys again with another storage.
+    pub(super) fn move_to(
+        &mut self,
+        docker: &Docker,
+        storage_url: &str,
+        stop: &Stop,
+    ) -> anyhow::Result<Duration> {
+        storage_url.clone_into(&mut self.storage_url);
+        self.apply(docker)?;
+        self.wait_until_all(docker, &["gateway", "git-worker"], storage_url, stop)
+    }
+
+    fn apply(&self, docker: &Docker) -> anyhow::Result<()> {
+        let [worker_token, api_keys, aws_credentials] = self.secrets.clone();
         let settings = [
-            ("MAYFLY_IMAGE", image.to_owned()),
+            ("MAYFLY_IMAGE", self.image.clone()),
             ("MAYFLY_PORT", self.port.to_string()),
-            ("STORAGE_URL", peers.storage_url()),
+            ("STORAGE_URL", self.storage_url.clone()),
             ("ALLOW_PRIVATE_GIT_HOSTS", "true".to_owned()),
             ("GIT_WORKER_REPLICAS", REPLICAS.to_string()),
             ("WORKER_TOKEN_SECRET", worker_token),
             ("API_KEYS_SECRET", api_keys),
             ("AWS_CREDENTIALS_SECRET", aws_credentials),
         ];
+        #[rustfmt::skip]
         let deploy = [
-            "stack",
-            "deploy",
-            "--resolve-image",
-            "never",
-            "-c",
-            "swarm.yml",
-            "-c",
-            "deploy/swarm-s3.yml",
-            &self.name,
+            "stack", "deploy", "--resolve-image", "never", "-c", "swarm.yml", "-c", "deploy/swarm-s3.yml", &self.name,
         ];
         docker.with(&settings).text(&deploy).map(drop)
+    }
+
+    /// Waits until every task that shall run does, and is described with these words.
+    fn wait_until_all(
+        &self,
+        docker: &Docker,
+        roles: &[&str],
+        words: &str,
+        stop: &Stop,
+    ) -> anyhow::Result<Duration> {
+        stop.until(&format!("every process has {words}"), PATIENCE, || {
+            for role in roles {
+                if !all_run_with(docker, &self.service(role), words)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
     }
 
     /// Asks for so many git workers.
@@ -227,13 +303,8 @@ impl Stack {
             }
             Err(error) => note(Err(error)),
         }
-        for secret in self.secrets() {
-            if docker
-                .attempt(&["secret", "inspect", &secret], "")
-                .is_ok_and(|ended| ended.is_good)
-            {
-                note(docker.text(&["secret", "rm", &secret]).map(drop));
-            }
+        for secret in &self.made {
+            note(docker.text(&["secret", "rm", secret]).map(drop));
         }
         for error in failures {
             run::say(&format!("swarm-test: left behind: {error}"));
@@ -268,6 +339,30 @@ fn set_availability(docker: &Docker, availability: &str) -> anyhow::Result<()> {
     docker
         .text(&["node", "update", "--availability", availability, &node])
         .map(drop)
+}
+
+/// Whether a service's update is over, and all of its tasks have these words in their description. One that ends meanwhile is no such task.
+fn all_run_with(docker: &Docker, service: &str, words: &str) -> anyhow::Result<bool> {
+    let format = "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}";
+    let state = docker.text(&["service", "inspect", service, "--format", format])?;
+    let filter = "desired-state=running";
+    let tasks = docker.lines(&[
+        "service",
+        "ps",
+        "--quiet",
+        "--no-trunc",
+        "--filter",
+        filter,
+        service,
+    ])?;
+    let described = |task: &String| {
+        let ended = docker.attempt(
+            &["inspect", "--type", "task", "--format", "{{json .Spec}}", task],
+            "",
+        );
+        ended.is_ok_and(|ended| ended.is_good && ended.stdout.contains(words))
+    };
+    Ok(state == "completed" && !tasks.is_empty() && tasks.iter().all(described))
 }
 
 fn service_image(docker: &Docker, service: &str) -> anyhow::Result<String> {
