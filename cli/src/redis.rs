@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use mayfly_coordination::{Coordination, Lifetimes, RedisCoordination, RedisSettings, RedisUrl};
+use mayfly_gateway::WaitingJobsKeys;
 use mayfly_protocol::ExposeSecret as _;
 
 use crate::args::{extra_ca, seconds};
@@ -50,4 +51,11 @@ impl RedisArgs {
         };
         Ok(Some(Arc::new(RedisCoordination::open(settings).await?)))
     }
+}
+
+/// What bodies of waiting jobs are sealed with: WAITING_JOBS_KEY, one or, while it is changed, two with a comma between them.
+pub(crate) fn waiting_jobs_keys() -> anyhow::Result<Option<WaitingJobsKeys>> {
+    let list = secret::from_environment("WAITING_JOBS_KEY")?;
+    let keys = list.as_ref().map(WaitingJobsKeys::parse).transpose();
+    keys.context("WAITING_JOBS_KEY cannot be used: it")
 }

@@ -28,7 +28,7 @@ use crate::confine::SandboxArg;
 use crate::gc::CollectArgs;
 use crate::trace::TraceArgs;
 use crate::webhook::WebhookArgs;
-use crate::{secret, signal, trace};
+use crate::{redis, secret, signal, trace};
 
 /// Variables for the processes that are started.
 pub(crate) type Environment = Vec<(OsString, OsString)>;
@@ -314,6 +314,7 @@ pub(crate) async fn gateway_command(args: GatewayArgs) -> anyhow::Result<()> {
     let coordination = args.redis.open(args.extra_ca_file.as_ref()).await?;
     let config = GatewayConfig {
         coordination,
+        waiting_jobs_keys: redis::waiting_jobs_keys()?,
         git_workers: workers("GIT_WORKERS", args.git_workers.as_deref())?,
         code_workers: workers("CODE_WORKERS", args.code_workers.as_deref())?,
         worker_tokens: secret::worker_tokens()?,

@@ -13,6 +13,7 @@ use mayfly_telemetry::trace::Tracer;
 
 use crate::access::KeysConfig;
 use crate::collect::CollectConfig;
+use crate::exchange::WaitingJobsKeys;
 use crate::fleet::address::WorkerSource;
 use crate::fleet::{PerKind, WorkerKind};
 use crate::retry::Pauses;
@@ -40,6 +41,8 @@ pub struct GatewayConfig {
     pub storage: Option<Arc<dyn ObjectStore>>,
     /// What several gateways tell one another while jobs run; without it they have the storage in common, and nothing else. It needs a storage.
     pub coordination: Option<Arc<dyn Coordination>>,
+    /// What bodies of waiting jobs are sealed with, to be kept beside what gateways tell one another; without it they are in memory alone.
+    pub waiting_jobs_keys: Option<WaitingJobsKeys>,
     /// Where sessions are read from, and how; without it `/sessions` is refused.
     pub sessions: Option<SessionsConfig>,
     /// What is collected in the storage, and how often; without it nothing is.
@@ -153,6 +156,7 @@ impl Default for GatewayConfig {
             tls_look_interval: Duration::from_secs(1),
             storage: None,
             coordination: None,
+            waiting_jobs_keys: None,
             outcome_timeout: Duration::from_millis(900),
             sessions: None,
             collect: None,

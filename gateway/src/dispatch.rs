@@ -94,6 +94,7 @@ impl Dispatcher {
             dispatcher: Arc::clone(self),
             kind,
             job: job.clone(),
+            terms,
             ticket,
             told,
         };
@@ -247,6 +248,7 @@ pub(crate) struct Place {
     dispatcher: Arc<Dispatcher>,
     kind: WorkerKind,
     job: JobId,
+    terms: Terms,
     ticket: Ticket,
     told: oneshot::Receiver<WorkerKey>,
 }
@@ -266,6 +268,11 @@ impl Permit {
 }
 
 impl Place {
+    /// On what terms the job was let in.
+    pub(crate) fn terms(&self) -> Terms {
+        self.terms
+    }
+
     pub(crate) fn permit(&self) -> Permit {
         Permit {
             dispatcher: Arc::clone(&self.dispatcher),

@@ -4,6 +4,8 @@
 //! must not know how gateways reach one another.
 
 mod keeper;
+mod sealed;
+mod shelter;
 mod tail;
 
 use std::collections::HashMap;
@@ -20,6 +22,9 @@ use tokio::time::sleep;
 
 use crate::jobs::{Job, JobView};
 pub(crate) use keeper::Keeper;
+pub(crate) use sealed::Waiting;
+pub use sealed::{InvalidWaitingJobsKeys, WaitingJobsKeys};
+pub(crate) use shelter::Shelter;
 pub(crate) use tail::Tail;
 
 /// Jobs that have ended, and whose sessions' lines they could not leave yet; beyond them, lines find out by this gateway's end.
@@ -42,6 +47,7 @@ pub(crate) struct Exchange {
     coordination: Arc<dyn Coordination>,
     owner: Owner,
     interval: Duration,
+    keys: Option<WaitingJobsKeys>,
     wanted: Mutex<HashMap<(JobRef, Topic), watch::Sender<()>>>,
     unsaid: Mutex<HashMap<JobId, InLine>>,
 }
@@ -78,8 +84,14 @@ impl Drop for Interest {
 }
 
 impl Exchange {
-    pub(crate) fn new(coordination: Arc<dyn Coordination>, gateway: &GatewayId, interval: Duration) -> Self {
+    pub(crate) fn new(
+        coordination: Arc<dyn Coordination>,
+        gateway: &GatewayId,
+        interval: Duration,
+        keys: Option<WaitingJobsKeys>,
+    ) -> Self {
         Self {
+            keys,
             coordination,
             owner: Owner::new(&gateway.to_string()),
             interval,
@@ -185,6 +197,17 @@ impl Exchange {
         let records = self.coordination.records(tenant).await.unwrap_or_default();
         let views = records.iter().map(|record| serde_json::from_slice(record));
         views.filter_map(Result::ok).collect()
+    }
+
+    /// What is kept of a job that waited at a gateway that is gone; it is then here, and nowhere else.
+    pub(crate) async fn take_waiting(&self, job: &Job) -> Option<Waiting> {
+        let keys = self.keys.as_ref()?;
+        let sealed = self.coordination.take_shelter(&job_ref(job)).await.ok()??;
+        let opened = keys.open(&job.lane.tenant, &job.id, &sealed);
+        if opened.is_none() {
+            tracing::warn!(job.id = %job.id, "what was kept of a waiting job cannot be opened; gateways of one fleet have one WAITING_JOBS_KEY");
+        }
+        opened
     }
 
     /// Whether a job of the session runs or waits at any gateway, as far as that is known.

@@ -2,6 +2,8 @@
 //!
 //! This module must not know the queue.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
@@ -10,7 +12,7 @@ use mayfly_server::request::{BodyLimits, check_json, read_body};
 use mayfly_telemetry::trace::TraceContext;
 
 use crate::config::GatewayConfig;
-use crate::held::Hold;
+use crate::held::{HeldBytes, Hold};
 use crate::idempotency::{self, Keyed};
 use crate::state::Gateway;
 
@@ -21,6 +23,12 @@ pub(crate) struct HeldBody {
 }
 
 impl HeldBody {
+    /// The body of a job that is taken over; `None` where too many bytes are held.
+    pub(crate) fn inherited(held: &Arc<HeldBytes>, tenant: &TenantId, bytes: Bytes) -> Option<Self> {
+        let mut hold = held.hold(tenant);
+        hold.grow(bytes.len()).then_some(Self { bytes, _hold: hold })
+    }
+
     pub(crate) fn bytes(&self) -> Bytes {
         self.bytes.clone()
     }

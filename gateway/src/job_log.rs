@@ -34,11 +34,17 @@ struct Events {
     dropped: u64,
     ended: bool,
     left: bool,
+    /// Numbers up to this one are not given: they may be known elsewhere.
+    skipped: u64,
 }
 
 impl Events {
     fn last_id(&self) -> u64 {
         self.frames.last().map_or(0, |(id, _)| *id)
+    }
+
+    fn next_id(&self) -> u64 {
+        self.last_id().max(self.skipped) + 1
     }
 }
 
@@ -128,9 +134,15 @@ impl JobLog {
             return false;
         }
         events.ended = true;
-        let id = id.max(events.last_id() + 1);
+        let id = id.max(events.next_id());
         self.push(&mut events, id, data);
         true
+    }
+
+    /// Leaves out so many numbers.
+    pub(crate) fn skip(&self, numbers: u64) {
+        let mut events = self.events();
+        events.skipped = events.last_id().saturating_add(numbers);
     }
 
     /// Ends the readers' streams without a terminal event: the job goes on, and is followed elsewhere.
@@ -148,7 +160,7 @@ impl JobLog {
             events.dropped += 1;
             return false;
         }
-        let id = events.last_id() + 1;
+        let id = events.next_id();
         self.push(&mut events, id, data);
         true
     }
@@ -324,10 +336,12 @@ mod tests {
         log.append_at(4, b"a");
         log.append_at(4, b"again");
         assert!(log.may_lag());
+        log.skip(10);
+        assert!(log.append(b"b"));
         assert!(log.end_at(3, b"z") && !log.may_lag());
         assert_eq!(
             rest(log.follow(0)).await,
-            ["id: 4\ndata: a\n\n", "id: 5\ndata: z\n\n"]
+            ["id: 4\ndata: a\n\n", "id: 15\ndata: b\n\n", "id: 16\ndata: z\n\n"]
         );
     }
 

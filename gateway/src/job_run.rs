@@ -3,32 +3,34 @@
 //! What a failed try means is decided by [`retry::judge`], and whether a lost job is repeated by [`Repeat`]. The job goes on whoever reads or does not read its events. This module must not know HTTP.
 
 mod follow;
+mod noted;
 
 use std::sync::Arc;
 
 use futures::FutureExt as _;
 use mayfly_protocol::{ErrorCode, Failure, Stage};
 use mayfly_queue::{Position, WaitReason};
-use mayfly_session::Sent;
 use mayfly_telemetry::task;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cancel;
 use crate::dispatch::{Lease, Place};
-use crate::exchange::Keeper;
+use crate::exchange::{Keeper, Shelter, Waiting};
 use crate::fleet::WorkerKind;
 use crate::fleet::roster::Release;
 use crate::intake::HeldBody;
 use crate::job_trace::JobTrace;
 use crate::jobs::{End, JobWriter};
-use crate::open_record::{NotNoted, OpenRecord};
+use crate::open_record::OpenRecord;
 use crate::outcome;
 use crate::relay;
 use crate::retry::{self, Outcome, Repeat, Verdict};
 use crate::state::Gateway;
 use crate::worker_client::{Order, WorkerStream};
 use follow::{Followed, Loss, follow};
+use noted::Unsent;
 
 /// Where a job stands that has a worker already.
 const AT_ONCE: Position = Position {
@@ -43,6 +45,8 @@ pub(crate) struct JobRun {
     place: Place,
     /// Tells other gateways of the job, once it is carried out.
     keeper: Option<Keeper>,
+    /// Whether the job waits, and no worker can have begun it.
+    waits: watch::Sender<bool>,
     /// Held to the end: another worker may need it.
     body: HeldBody,
     record: Arc<OpenRecord>,
@@ -100,7 +104,15 @@ impl JobRun {
         record: Arc<OpenRecord>,
         trace: JobTrace,
     ) -> Self {
-        let keeper = |exchange| Keeper::new(exchange, writer.job(), place.permit());
+        let waits = watch::Sender::new(false);
+        let keeper = |exchange| {
+            let waiting = Waiting {
+                terms: place.terms(),
+                body: body.bytes(),
+            };
+            let shelter = Shelter::new(waiting, waits.subscribe(), gateway.config.queue_timeout);
+            Keeper::new(exchange, writer.job(), place.permit(), shelter)
+        };
         let mut run = Self {
             deadline: Instant::now() + gateway.config.queue_timeout,
             keeper: gateway.exchange.as_ref().map(keeper),
@@ -110,6 +122,7 @@ impl JobRun {
             body,
             record,
             trace,
+            waits,
             is_touched: false,
             sends: 0,
             attempt: 1,
@@ -144,9 +157,12 @@ impl JobRun {
                 Waited::Over(failure) => return self.end(failure).await,
             };
             self.trace.attempts(self.attempt, lease.url());
-            if let Some(failure) = self.note_worker(&lease).await {
+            if let Some(unsent) = self.note_worker(&lease).await {
                 lease.release(Release::Untouched);
-                return self.end(failure).await;
+                return match unsent {
+                    Unsent::Over(failure) => self.end(failure).await,
+                    Unsent::Elsewhere => self.leave(),
+                };
             }
             let tried = self.offer(&lease).await;
             if tried.may_have_begun() {
@@ -221,46 +237,6 @@ impl JobRun {
             if let Some(position) = self.place.position() {
                 self.say_position(position);
             }
-        }
-    }
-
-    /// Has it noted that the job waits; nobody waits for that.
-    fn note_waiting(&self) {
-        if self.is_touched {
-            // What is noted stands: the worker that it names may have done something.
-            return;
-        }
-        let (record, id, sends) = (Arc::clone(&self.record), self.writer.job().id.clone(), self.sends);
-        task::spawn(&self.gateway.running, async move {
-            if let Err(error) = record.note_untouched(sends).await {
-                let error = &error as &(dyn std::error::Error + 'static);
-                tracing::warn!(job.id = %id, error, "a waiting job could not be noted");
-            }
-        });
-    }
-
-    /// Has it noted to whom the job is about to be sent; the end of a job that must not be.
-    async fn note_worker(&mut self, lease: &Lease) -> Option<Failure> {
-        self.sends += 1;
-        let sent = Sent {
-            worker: lease.url().to_string(),
-            attempt: self.attempt,
-            events_before: self.events_before(),
-        };
-        let error = self.record.send_to(sent).await.err()?;
-        let job = self.writer.job();
-        tracing::warn!(job.id = %job.id, error = &error as &(dyn std::error::Error + 'static), "a job could not be noted before it is sent to a worker");
-        match error {
-            NotNoted::Taken => {
-                let text = "another gateway took this one for gone, and has ended the job before a worker had begun it; send it again";
-                Some(Failure::new(ErrorCode::GatewayLost, text))
-            }
-            NotNoted::Late | NotNoted::Storage(_) if self.record.is_promised() => {
-                let text =
-                    "the storage did not take note of the job in time, so it was not begun; send it again";
-                Some(Failure::new(ErrorCode::StorageUnavailable, text))
-            }
-            NotNoted::Late | NotNoted::Storage(_) => None,
         }
     }
 

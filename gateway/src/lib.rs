@@ -5,10 +5,11 @@
 //! [`fleet`]); the others act. What sessions hold is
 //! read through `mayfly-session`. This crate must not know git, or what a job does.
 //!
-//! A job's body is held in memory only, since it has credentials. So a job that waits when its gateway is gone is not begun by the next one: it ends as
-//! `gateway_lost`, and whoever has the body sends it again. A job that runs goes on, and the next gateway follows it: `docs/adr/0021-jobs-outlive-their-gateway.md`.
+//! A job's body is held in memory only, since it has credentials. So a job that waits when its gateway is gone is not begun by the next one, unless its body was
+//! kept sealed (`docs/adr/0025-bodies-of-waiting-jobs-are-sealed.md`): it ends as `gateway_lost`, and whoever has the body sends it again. A job that runs goes on, and the next gateway follows it: `docs/adr/0021-jobs-outlive-their-gateway.md`.
 
 mod access;
+mod begin_again;
 mod cancel;
 mod chance;
 mod collect;
@@ -45,6 +46,7 @@ pub use access::{
 };
 pub use collect::CollectConfig;
 pub use config::{GatewayConfig, InvalidConfig};
+pub use exchange::{InvalidWaitingJobsKeys, WaitingJobsKeys};
 pub use fleet::address::{InvalidWorkerSource, WorkerSource, WorkerUrl};
 pub use fleet::local::{LocalFleet, Supervisor, SupervisorConfig};
 pub use fleet::{PerKind, WorkerKind};

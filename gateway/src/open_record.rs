@@ -80,6 +80,20 @@ impl OpenRecord {
         }
     }
 
+    /// The record of a job that waited at a gateway that is gone, as it stands among this one's.
+    pub(crate) fn inherited(jobs: Option<OwnJobs>, open: &OpenJob) -> Self {
+        Self {
+            jobs,
+            is_promised: true.into(),
+            known: Mutex::new(Known {
+                job: open.clone(),
+                version: None,
+                sends: 0,
+                is_uncertain: true,
+            }),
+        }
+    }
+
     /// Whether nothing may happen to the job that is not noted.
     pub(crate) fn is_promised(&self) -> bool {
         self.is_promised.load(Ordering::Relaxed)

@@ -82,7 +82,8 @@ impl Gateway {
         let exchange = config.coordination.clone().zip(own_jobs.as_ref());
         let exchange = exchange.map(|(coordination, own)| {
             let interval = config.beat_interval;
-            Arc::new(Exchange::new(coordination, &own.gateway, interval))
+            let keys = config.waiting_jobs_keys.clone();
+            Arc::new(Exchange::new(coordination, &own.gateway, interval, keys))
         });
         let webhooks = Webhooks::new(
             config.webhooks.clone(),

@@ -10,8 +10,9 @@ use mayfly_session::{OpenJob, Sent};
 use mayfly_telemetry::task;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::begin_again::begin_again;
 use crate::cancel;
-use crate::exchange::{Keeper, Tail};
+use crate::exchange::{Keeper, Tail, Waiting};
 use crate::fleet::WorkerKind;
 use crate::fleet::address::WorkerUrl;
 use crate::fleet::roster::Release;
@@ -27,6 +28,13 @@ const BEYOND_ALL: u64 = 1_000_000;
 struct Told {
     end: End,
     number: u64,
+}
+
+/// What becomes of a job that is watched.
+enum Fate {
+    Told(Told),
+    /// It had waited, and is begun here.
+    Begun(Waiting),
 }
 
 /// A job that another gateway began.
@@ -59,13 +67,10 @@ pub(crate) fn inherit(gateway: &Arc<Gateway>, open: OpenJob) {
         return;
     }
     job.inherited.cancel();
-    if let Some(exchange) = &gateway.exchange {
-        let mut keeper = Keeper::of_running(exchange, &job);
-        task::spawn(&gateway.running, async move {
-            keeper.line_up().await;
-            keeper.run().await;
-        });
+    if !was_sent {
+        return;
     }
+    tell_others(gateway, &job);
     let place = gateway.dispatcher.resume(kind, &job.lane);
     let lease = url.and_then(|url| gateway.dispatcher.occupy(kind, &url, &job.id));
     let stopping = gateway.stopping.clone();
@@ -76,6 +81,18 @@ pub(crate) fn inherit(gateway: &Arc<Gateway>, open: OpenJob) {
             lease.release(Release::Done);
         }
         drop(place);
+    });
+}
+
+/// Tells other gateways of a job that this one has now, and waits for nothing.
+fn tell_others(gateway: &Gateway, job: &Arc<Job>) {
+    let Some(exchange) = &gateway.exchange else {
+        return;
+    };
+    let mut keeper = Keeper::of_running(exchange, job);
+    task::spawn(&gateway.running, async move {
+        keeper.line_up().await;
+        keeper.run().await;
     });
 }
 
@@ -96,16 +113,26 @@ impl Watch {
     async fn carry_on(mut self) {
         let stopping = self.gateway.stopping.clone();
         let limit = self.gateway.config.job_timeout;
-        let told = stopping
-            .run_until_cancelled(timeout(limit, self.end_of_it()))
-            .await;
+        let told = stopping.run_until_cancelled(timeout(limit, self.fate())).await;
         let is_heir = self.writer.job().inherited.is_cancelled();
         let job = Arc::clone(self.writer.job());
-        match told {
-            Some(Ok(Some(told))) => self.writer.finish_at(told.end, told.number),
+        let told = match told {
+            Some(Ok(Some(Fate::Told(told)))) => told,
+            Some(Ok(Some(Fate::Begun(waiting)))) => {
+                match begin_again(&self.gateway, self.writer, &self.open, waiting) {
+                    Ok(()) => return,
+                    Err(writer) => self.writer = writer,
+                }
+                let text = "the gateway that had accepted the job is gone, and the one that took it over has no room for it; send it again";
+                self.own_end(Failure::new(ErrorCode::GatewayLost, text)).await
+            }
             // The one who has the job ends it, or whoever takes over from this gateway.
             Some(_) | None => return self.writer.leave(),
+        };
+        if is_heir && self.open.sent.is_none() {
+            tell_others(&self.gateway, &job);
         }
+        self.writer.finish_at(told.end, told.number);
         if is_heir && let Some(own) = &self.gateway.own_jobs {
             let removed = own.archive.remove(&own.gateway, &job.lane.tenant, &job.id);
             if let Err(error) = removed.await {
@@ -115,13 +142,13 @@ impl Watch {
         }
     }
 
-    /// The end of the job; `None` where nobody here wants to hear it any more.
-    async fn end_of_it(&mut self) -> Option<Told> {
+    /// What becomes of the job; `None` where nobody here wants to hear it any more.
+    async fn fate(&mut self) -> Option<Fate> {
         loop {
             let asked = outcome::find(&self.gateway, &self.open.tenant, &self.open.job_id).await;
             let is_known_open = asked.is_ok();
             match asked {
-                Ok(Some(outcome)) => return self.told(outcome),
+                Ok(Some(outcome)) => return self.told(outcome).map(Fate::Told),
                 Ok(None) => {}
                 Err(error) => {
                     let error = &error as &(dyn std::error::Error + 'static);
@@ -129,18 +156,21 @@ impl Watch {
                 }
             }
             if let Some(told) = self.hear().await {
-                return Some(told);
+                return Some(Fate::Told(told));
             }
             let is_known_open = self.is_own_record().await && is_known_open;
             if !self.is_told()
                 && let Some(sent) = self.open.sent.clone()
                 && let Some(told) = self.follow(&sent).await
             {
-                return Some(told);
+                return Some(Fate::Told(told));
             }
             if self.writer.job().inherited.is_cancelled() {
+                if is_known_open && let Some(waiting) = self.waiting().await {
+                    return Some(Fate::Begun(waiting));
+                }
                 if is_known_open && let Some(failure) = self.given_up() {
-                    return self.own_end(failure).await;
+                    return Some(Fate::Told(self.own_end(failure).await));
                 }
             } else if self.is_unread() || !self.look_again().await {
                 return None;
@@ -205,6 +235,15 @@ impl Watch {
         }
     }
 
+    /// What is needed to begin a job here that no worker had.
+    async fn waiting(&self) -> Option<Waiting> {
+        let job = self.writer.job();
+        if self.open.sent.is_some() || job.cancelled.is_cancelled() {
+            return None;
+        }
+        self.gateway.exchange.as_ref()?.take_waiting(job).await
+    }
+
     fn is_unread(&self) -> bool {
         let limit = self.gateway.config.streams_per_job;
         self.writer.job().readers(limit) == 0
@@ -265,7 +304,7 @@ impl Watch {
             biased;
             relayed = relay::relay(&mut stream, limits, &self.writer, numbers) => relayed,
             () = cancel::without_end(&self.gateway, &url, &job) => {
-                return self.own_end(cancel::unsettled(&self.gateway.config)).await;
+                return Some(self.own_end(cancel::unsettled(&self.gateway.config)).await);
             }
         };
         match relayed {
@@ -307,11 +346,11 @@ impl Watch {
     }
 
     /// The job ends as this gateway says, unless it had ended otherwise at the last moment.
-    async fn own_end(&self, failure: Failure) -> Option<Told> {
+    async fn own_end(&self, failure: Failure) -> Told {
         let attempt = self.open.sent.as_ref().map_or(0, |sent| sent.attempt);
         let before = self.open.sent.as_ref().map_or(0, |sent| sent.events_before);
         let number = before.saturating_add(BEYOND_ALL);
         let end = outcome::keep_at(&self.gateway, &self.writer, attempt, failure, number - 1).await;
-        Some(Told { end, number })
+        Told { end, number }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use bstr::ByteSlice as _;
 use futures::future::join_all;
 use mayfly_testkit::canary::Canary;
 use mayfly_testkit::process::Launch;
 use mayfly_testkit::redis::Redis;
+use mayfly_testkit::wait::eventually;
 use nix::sys::signal::Signal;
 use tokio::task::block_in_place;
 
@@ -15,29 +17,50 @@ use super::rig::Rig;
 /// Jobs at the gateway that is killed, and at the other one; and behind some of the first, at the other one, too.
 const KILLED: Range<usize> = 0..JOBS / 2;
 const OTHERS: Range<usize> = JOBS / 2..JOBS * 3 / 4;
-const BEHIND: Range<usize> = 0..JOBS / 4;
+const BEHIND: Range<usize> = 0..JOBS / 8;
+/// Behind others of the first, at the one that is killed.
+const WAITING: Range<usize> = JOBS / 8..JOBS / 4;
 
 async fn start_all(base: &str, numbers: Range<usize>) -> Vec<Client> {
     join_all(numbers.map(|number| Client::start(base, number))).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_is_killed_under_load_takes_no_running_job_with_it_and_lets_none_overtake() {
+async fn a_gateway_that_is_killed_under_load_takes_no_job_with_it_and_lets_none_overtake() {
     let redis = block_in_place(Redis::start);
     let (rig, gates) = (Rig::new(), Gates::new());
     let workers = workers(&rig, &gates, JOBS).await;
-    let start = async || start_gateway(launch(&rig, &[&workers]).env("REDIS_URL", redis.url())).await;
+    let key = Canary::of(&mayfly_protocol::JobId::new_now().to_string());
+    let start = async || {
+        let launch = launch(&rig, &[&workers])
+            .env("REDIS_URL", redis.url())
+            .env("WAITING_JOBS_KEY", key.as_str());
+        start_gateway(launch).await
+    };
     let ((mut first, one), (_second, other)) = tokio::join!(start(), start());
     let (mut clients, mut others) = tokio::join!(start_all(&one, KILLED), start_all(&other, OTHERS));
     let mut behind = join_all(BEHIND.map(|number| Client::send(&other, number, "behind"))).await;
+    let mut waiting = join_all(WAITING.map(|number| Client::send(&one, number, "waiting"))).await;
+    let kept = |client: &Client| format!(":shelter:{}", client.job);
+    eventually("what waits is kept for others", || {
+        let content = block_in_place(|| redis.content());
+        waiting.iter().all(|client| content.find(kept(client)).is_some())
+    })
+    .await;
+    key.assert_not_in("Redis", block_in_place(|| redis.content()));
     gates.open(0);
     first.signal(Signal::SIGKILL);
     first.ended().await;
     gates.open(1);
     // What a killed process had sent; then its connections are cut.
-    join_all(clients.iter_mut().map(Client::read_on)).await;
+    join_all(clients.iter_mut().chain(&mut waiting).map(Client::read_on)).await;
     tokio::join!(
-        join_all(clients.iter_mut().map(|client| client.resume(&other))),
+        join_all(
+            clients
+                .iter_mut()
+                .chain(&mut waiting)
+                .map(|client| client.resume(&other))
+        ),
         join_all(others.iter_mut().map(Client::read_on)),
         join_all(behind.iter_mut().map(Client::read_on)),
         async { gates.open(2) }
@@ -45,7 +68,11 @@ async fn a_gateway_that_is_killed_under_load_takes_no_running_job_with_it_and_le
     for client in clients.iter().chain(&others).chain(&behind) {
         client.check();
     }
-    for (before, after) in clients.iter().zip(&behind) {
+    for client in &waiting {
+        // The gateway that began it left out numbers that clients may have known.
+        client.check_end();
+    }
+    for (before, after) in clients.iter().zip(behind.iter().chain(&waiting)) {
         let begun = after
             .read
             .iter()

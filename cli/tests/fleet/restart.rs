@@ -171,7 +171,7 @@ pub(super) async fn start_gateway(launch: Launch) -> (Running, String) {
 /// A client, with what it has read so far.
 pub(super) struct Client {
     session: String,
-    job: String,
+    pub(super) job: String,
     stream: Option<Stream>,
     pub(super) read: Vec<Numbered>,
 }
@@ -242,6 +242,16 @@ impl Client {
         let numbers: Vec<u64> = self.read.iter().map(|(id, _)| *id).collect();
         let whole: Vec<u64> = (1..=numbers.len() as u64).collect();
         assert_eq!(numbers, whole, "{}", self.session);
+        self.check_end();
+    }
+
+    /// What was read has numbers that rise, and one end, that of the job.
+    pub(super) fn check_end(&self) {
+        assert!(
+            self.read.windows(2).all(|pair| pair[0].0 < pair[1].0),
+            "{}",
+            self.session
+        );
         let ends = self.read.iter().filter(|(_, event)| event.is_terminal()).count();
         assert_eq!(ends, 1, "{}", self.session);
         let data = mayfly_testkit::sse::completed(&self.read);

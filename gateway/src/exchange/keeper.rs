@@ -8,7 +8,7 @@ use std::time::Duration;
 use mayfly_coordination::{InLine, News};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Exchange, Interest, Topic, job_ref};
+use super::{Exchange, Interest, Shelter, Topic, job_ref};
 use crate::dispatch::Permit;
 use crate::jobs::{Job, JobState};
 
@@ -22,6 +22,7 @@ pub(crate) struct Keeper {
     place: InLine,
     /// Lets the job run; there while it waits for its turn.
     permit: Option<Permit>,
+    shelter: Option<Shelter>,
     /// Until when nothing is made of a turn: others may have to line up again, too.
     settles_until: Option<Instant>,
     /// The number of the last event that was told.
@@ -32,16 +33,20 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// For a job that waits, and is not begun before its turn.
-    pub(crate) fn new(exchange: &Arc<Exchange>, job: &Arc<Job>, permit: Permit) -> Self {
-        Self::with(exchange, job, None, Some(permit))
+    pub(crate) fn new(exchange: &Arc<Exchange>, job: &Arc<Job>, permit: Permit, shelter: Shelter) -> Self {
+        Self {
+            permit: Some(permit),
+            shelter: Some(shelter),
+            ..Self::with(exchange, job, None)
+        }
     }
 
     /// For a job that runs already: it comes before whatever waits.
     pub(crate) fn of_running(exchange: &Arc<Exchange>, job: &Arc<Job>) -> Self {
-        Self::with(exchange, job, Some(0), None)
+        Self::with(exchange, job, Some(0))
     }
 
-    fn with(exchange: &Arc<Exchange>, job: &Arc<Job>, since: Option<u64>, permit: Option<Permit>) -> Self {
+    fn with(exchange: &Arc<Exchange>, job: &Arc<Job>, since: Option<u64>) -> Self {
         let job_ref = job_ref(job);
         Self {
             turn: exchange.interest(&job_ref, Topic::Turn),
@@ -53,7 +58,8 @@ impl Keeper {
             },
             exchange: Arc::clone(exchange),
             job: Arc::clone(job),
-            permit,
+            permit: None,
+            shelter: None,
             settles_until: None,
             told: 0,
         }
@@ -72,6 +78,9 @@ impl Keeper {
             Ok(lined) => {
                 if lined.is_new && self.place.since.is_some() {
                     self.settles_until = Some(Instant::now() + self.settling());
+                    if let Some(shelter) = &mut self.shelter {
+                        shelter.was_lost();
+                    }
                 }
                 self.place.since = Some(lined.since);
                 let is_settled = self.settles_until.is_none_or(|until| until <= Instant::now());
@@ -112,6 +121,9 @@ impl Keeper {
             grown.mark_unchanged();
             let size = self.job.log.size();
             self.tell(is_due).await;
+            if let Some(shelter) = &mut self.shelter {
+                shelter.settle(&self.exchange, &self.place.job).await;
+            }
             if size.ended {
                 return self.leave().await;
             }
@@ -126,6 +138,7 @@ impl Keeper {
                     self.line_up().await;
                     is_due = true;
                 }
+                () = sheltering(&mut self.shelter) => {}
                 () = self.cancel.changed() => self.job.cancelled.cancel(),
                 _ = due.tick() => {
                     self.line_up().await;
@@ -158,9 +171,19 @@ impl Keeper {
         }
     }
 
-    async fn leave(self) {
+    async fn leave(mut self) {
+        if let Some(shelter) = &mut self.shelter {
+            shelter.remove(&self.exchange, &self.place.job).await;
+        }
         if self.place.since.is_some() {
             self.exchange.leave(self.place.clone()).await;
         }
+    }
+}
+
+async fn sheltering(shelter: &mut Option<Shelter>) {
+    match shelter {
+        Some(shelter) => shelter.changed().await,
+        None => std::future::pending().await,
     }
 }

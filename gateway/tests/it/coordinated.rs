@@ -9,7 +9,7 @@ use std::time::Duration;
 use mayfly_coordination::{
     Coordination, Lifetimes, MemoryBoard, MemoryCoordination, RedisCoordination, RedisSettings,
 };
-use mayfly_gateway::{GatewayConfig, SessionsConfig};
+use mayfly_gateway::{GatewayConfig, SessionsConfig, WaitingJobsKeys};
 use mayfly_storage::ObjectStore;
 use mayfly_testkit::https::TestCa;
 use mayfly_testkit::redis::Redis;
@@ -19,6 +19,9 @@ use tokio::task::block_in_place;
 use crate::gateway::TestGateway;
 use crate::leaving::{memory as storage, shared};
 use crate::real_worker::{RealWorker, start_keeping};
+
+/// What bodies of waiting jobs are sealed with.
+const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 enum Common {
     Memory(Arc<MemoryBoard>),
@@ -79,6 +82,7 @@ impl Fleet {
         let workers: Vec<&RealWorker> = workers.iter().map(|index| &self.workers[*index]).collect();
         let config = GatewayConfig {
             coordination: Some(self.coordination().await),
+            waiting_jobs_keys: Some(WaitingJobsKeys::parse(&KEY.into()).unwrap()),
             cancel_timeout: Duration::from_secs(10),
             sessions: Some(SessionsConfig::new(
                 Arc::clone(&self.storage),

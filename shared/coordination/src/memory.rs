@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,6 +31,7 @@ struct Told {
     signs: HashMap<Owner, Instant>,
     lines: HashMap<(TenantId, SessionId), BTreeMap<(u64, JobRef), Owner>>,
     jobs: HashMap<TenantId, BTreeMap<(i64, JobRef), Job>>,
+    sheltered: HashMap<JobRef, (Bytes, Instant)>,
 }
 
 #[derive(Debug, Default)]
@@ -170,6 +172,19 @@ impl Coordination for MemoryCoordination {
             .into_iter()
             .flat_map(|jobs| jobs.values().rev());
         Ok(of_tenant.map(|found| found.record.clone()).collect())
+    }
+
+    async fn shelter(&self, job: &JobRef, what: &[u8], keep_for: Duration) -> Result<(), Unavailable> {
+        let kept = (Bytes::copy_from_slice(what), Instant::now() + keep_for);
+        self.told().sheltered.insert(job.clone(), kept);
+        Ok(())
+    }
+
+    async fn take_shelter(&self, job: &JobRef) -> Result<Option<Bytes>, Unavailable> {
+        let kept = self.told().sheltered.remove(job);
+        Ok(kept
+            .filter(|(_, until)| *until > Instant::now())
+            .map(|(what, _)| what))
     }
 
     async fn ask_to_cancel(&self, job: &JobRef) -> Result<(), Unavailable> {

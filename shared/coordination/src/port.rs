@@ -158,6 +158,12 @@ pub trait Coordination: Debug + Send + Sync {
     /// What is told of the newest jobs of a tenant, the newest first.
     async fn records(&self, tenant: &TenantId) -> Result<Vec<Bytes>, Unavailable>;
 
+    /// Keeps something for whoever takes the job over, in the place of what was kept of it before; it goes after this time.
+    async fn shelter(&self, job: &JobRef, what: &[u8], keep_for: Duration) -> Result<(), Unavailable>;
+
+    /// Takes what was kept for whoever takes the job over: it is there for one of them.
+    async fn take_shelter(&self, job: &JobRef) -> Result<Option<Bytes>, Unavailable>;
+
     /// Asks whoever has the job to cancel it. Nobody knows whether that was heard.
     async fn ask_to_cancel(&self, job: &JobRef) -> Result<(), Unavailable>;
 

@@ -96,6 +96,10 @@ impl Keys {
         format!("{}{}", self.records(&job.tenant), job.job)
     }
 
+    fn shelter(&self, job: &JobRef) -> String {
+        format!("{}:{{{}}}:shelter:{}", self.prefix, job.tenant, job.job)
+    }
+
     fn list(&self, tenant: &TenantId) -> String {
         format!("{}:{{{tenant}}}:jobs", self.prefix)
     }
@@ -243,6 +247,22 @@ impl Coordination for RedisCoordination {
         script.arg(self.keys.records(tenant)).arg(RECORDS_KEPT);
         let found: Vec<Vec<u8>> = self.invoke(&script).await?;
         Ok(found.into_iter().map(Bytes::from).collect())
+    }
+
+    async fn shelter(&self, job: &JobRef, what: &[u8], keep_for: Duration) -> Result<(), Unavailable> {
+        let mut set = redis::cmd("SET");
+        set.arg(self.keys.shelter(job))
+            .arg(what)
+            .arg("PX")
+            .arg(millis(keep_for));
+        self.ask(&set).await
+    }
+
+    async fn take_shelter(&self, job: &JobRef) -> Result<Option<Bytes>, Unavailable> {
+        let mut take = redis::cmd("GETDEL");
+        take.arg(self.keys.shelter(job));
+        let found: Option<Vec<u8>> = self.ask(&take).await?;
+        Ok(found.map(Bytes::from))
     }
 
     async fn ask_to_cancel(&self, job: &JobRef) -> Result<(), Unavailable> {

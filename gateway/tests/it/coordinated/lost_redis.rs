@@ -6,6 +6,7 @@ use super::cases::running;
 use super::redis;
 use crate::client::job;
 use crate::gateway::TestGateway;
+use crate::until::until;
 
 async fn until_coordinated(gateway: &TestGateway, is_ready: bool) {
     let ready = gateway
@@ -115,11 +116,18 @@ async fn no_secret_is_in_redis() {
             list["jobs"][0]["state"] == "queued" && list["jobs"][1]["lastStage"] == "preparing"
         })
         .await;
-    let content = block_in_place(|| fleet.redis().content());
-    let has = |text: &str| content.windows(text.len()).any(|part| part == text.as_bytes());
+    let waiting_id = waiting.job_id();
+    let mut content = Vec::new();
+    let has = |content: &[u8], text: &str| content.windows(text.len()).any(|part| part == text.as_bytes());
+    until(|| {
+        content = block_in_place(|| fleet.redis().content());
+        has(&content, &format!(":shelter:{waiting_id}"))
+    })
+    .await;
+    let has = |text: &str| has(&content, text);
     assert!(has(&id) && has("preparing"), "it is the right file");
     canary.assert_not_in("Redis", &content);
-    assert!(!has(fleet.redis().password()));
+    assert!(!has(fleet.redis().password()) && !has(super::KEY));
     drop(waiting);
     fleet.go_on(&one, &id).await;
     assert_eq!(events.names().await.last().unwrap(), "completed");

@@ -1,5 +1,7 @@
 //! The promises of the port.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use mayfly_coordination::{Change, InLine, JobRef, Lined, News, Numbered, RECORDS_KEPT};
 use mayfly_testkit::wait::within;
@@ -188,4 +190,29 @@ pub(crate) async fn a_wish_to_cancel_is_heard_everywhere(pair: Pair) {
     pair.other.ask_to_cancel(&job).await.unwrap();
     until(&mut here, &Change::Cancel(job.clone())).await;
     until(&mut there, &Change::Cancel(job)).await;
+}
+
+pub(crate) async fn what_is_kept_for_an_heir_is_taken_once(pair: Pair) {
+    let (job, short) = (job(), job());
+    let keep_for = Duration::from_secs(60);
+    pair.one.shelter(&job, b"first", keep_for).await.unwrap();
+    pair.one.shelter(&job, b"\0\xff\r\n", keep_for).await.unwrap();
+    assert_eq!(
+        pair.other.take_shelter(&job).await.unwrap().unwrap(),
+        b"\0\xff\r\n"[..]
+    );
+    assert_eq!(pair.one.take_shelter(&job).await.unwrap(), None);
+    pair.one
+        .shelter(&short, b"x", Duration::from_millis(1))
+        .await
+        .unwrap();
+    within("the end of its time", async {
+        while pair.other.take_shelter(&short).await.unwrap().is_some() {
+            pair.one
+                .shelter(&short, b"x", Duration::from_millis(1))
+                .await
+                .unwrap();
+        }
+    })
+    .await;
 }

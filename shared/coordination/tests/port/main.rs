@@ -154,6 +154,7 @@ macro_rules! suite {
                 what_was_told_is_not_told_twice_and_what_was_lost_is_told_again
                 records_are_the_tenants_own_and_the_newest_come_first
                 a_wish_to_cancel_is_heard_everywhere
+                what_is_kept_for_an_heir_is_taken_once
             }
         })*
     };

@@ -1,0 +1,192 @@
+//! Bodies of jobs that wait, sealed so that a gateway of the same fleet can open them, and nobody else: they hold credentials.
+//!
+//! Each job has a key of its own (HKDF-SHA256 of the fleet's key, the tenant and the job), and what is sealed is bound to that job (ChaCha20-Poly1305, a random
+//! nonce). This module must not know where it is kept.
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use bytes::Bytes;
+use mayfly_protocol::{ExposeSecret as _, JobId, SecretString, TenantId};
+use mayfly_queue::{Terms, Weight};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, Salt};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use serde::{Deserialize, Serialize};
+
+/// The most keys at the same time: the one in use, and its successor or predecessor.
+const MAX_KEYS: usize = 2;
+/// The least characters of a key; 32 random bytes have 43 in base64 and 64 in hexadecimal.
+const MIN_KEY_CHARS: usize = 32;
+const SALT: &[u8] = b"mayfly waiting jobs 1";
+
+/// The keys of a fleet for bodies of waiting jobs: the first seals, any opens.
+#[derive(Clone)]
+pub struct WaitingJobsKeys(Vec<SecretString>);
+
+/// A setting is no list of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidWaitingJobsKeys {
+    /// A key is too short to be random.
+    #[error("has fewer than {MIN_KEY_CHARS} characters; make one with `openssl rand -hex 32`")]
+    TooShort,
+    /// There are too many.
+    #[error("has more than {MAX_KEYS} keys; the one in use and its successor are enough")]
+    TooMany,
+}
+
+/// What a waiting job needs to be begun by another gateway.
+#[derive(Clone)]
+pub(crate) struct Waiting {
+    pub(crate) terms: Terms,
+    pub(crate) body: Bytes,
+}
+
+/// What stands before the body, as one line of JSON.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    weight: Weight,
+    running: Option<NonZeroU32>,
+    waiting: Option<NonZeroU32>,
+}
+
+impl WaitingJobsKeys {
+    /// Reads one key, or two with a comma between them.
+    pub fn parse(list: &SecretString) -> Result<Self, InvalidWaitingJobsKeys> {
+        let keys: Vec<&str> = list.expose_secret().split(',').map(str::trim).collect();
+        if keys.len() > MAX_KEYS {
+            return Err(InvalidWaitingJobsKeys::TooMany);
+        }
+        if keys.iter().any(|key| key.len() < MIN_KEY_CHARS) {
+            return Err(InvalidWaitingJobsKeys::TooShort);
+        }
+        let secret = |key: &str| SecretString::from(key.to_owned());
+        Ok(Self(keys.into_iter().map(secret).collect()))
+    }
+
+    /// Seals what the job needs; `None` where the system has no random bytes.
+    pub(crate) fn seal(&self, tenant: &TenantId, job: &JobId, waiting: &Waiting) -> Option<Vec<u8>> {
+        let Terms {
+            weight,
+            running,
+            waiting: may_wait,
+        } = waiting.terms;
+        let head = Head {
+            weight,
+            running,
+            waiting: may_wait,
+        };
+        let mut plain = serde_json::to_vec(&head).ok()?;
+        plain.push(b'\n');
+        plain.extend_from_slice(&waiting.body);
+        let mut nonce = [0; NONCE_LEN];
+        SystemRandom::new().fill(&mut nonce).ok()?;
+        let key = key_of(&self.0[0], tenant, job)?;
+        let aad = Aad::from(name(tenant, job));
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut plain)
+            .ok()?;
+        Some([&nonce[..], &plain].concat())
+    }
+
+    /// Opens what was sealed for this job, by any gateway with one of the keys.
+    pub(crate) fn open(&self, tenant: &TenantId, job: &JobId, sealed: &[u8]) -> Option<Waiting> {
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
+        let opened = |secret| {
+            let mut bytes = sealed.to_vec();
+            let key = key_of(secret, tenant, job)?;
+            let aad = Aad::from(name(tenant, job));
+            let plain = key.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut bytes);
+            let length = plain.ok()?.len();
+            bytes.truncate(length);
+            Some(bytes)
+        };
+        let plain = Bytes::from(self.0.iter().find_map(opened)?);
+        let end = plain.iter().position(|byte| *byte == b'\n')?;
+        let head: Head = serde_json::from_slice(&plain[..end]).ok()?;
+        Some(Waiting {
+            terms: Terms {
+                weight: head.weight,
+                running: head.running,
+                waiting: head.waiting,
+            },
+            body: plain.slice(end + 1..),
+        })
+    }
+}
+
+impl fmt::Debug for WaitingJobsKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WaitingJobsKeys({} hidden)", self.0.len())
+    }
+}
+
+/// An id has no line end.
+fn name(tenant: &TenantId, job: &JobId) -> Vec<u8> {
+    format!("{tenant}\n{job}").into_bytes()
+}
+
+fn key_of(secret: &SecretString, tenant: &TenantId, job: &JobId) -> Option<LessSafeKey> {
+    let fleet = Salt::new(HKDF_SHA256, SALT).extract(secret.expose_secret().as_bytes());
+    let info = name(tenant, job);
+    let info = [info.as_slice()];
+    let of_job = fleet.expand(&info, &CHACHA20_POLY1305).ok()?;
+    Some(LessSafeKey::new(UnboundKey::from(of_job)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "0123456789abcdef0123456789abcdef";
+    const NEW: &str = "fedcba9876543210fedcba9876543210";
+
+    fn keys(list: &str) -> Result<WaitingJobsKeys, InvalidWaitingJobsKeys> {
+        WaitingJobsKeys::parse(&SecretString::from(list))
+    }
+
+    #[test]
+    fn what_is_sealed_is_opened_for_its_job_and_with_its_key_alone() {
+        let (tenant, other) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let (job, another) = (JobId::new_now(), JobId::new_now());
+        let waiting = Waiting {
+            terms: Terms {
+                running: NonZeroU32::new(3),
+                ..Terms::default()
+            },
+            body: Bytes::from_static(b"{\"accessToken\":\"canary\"}\n"),
+        };
+        let sealed = keys(OLD).unwrap().seal(&tenant, &job, &waiting).unwrap();
+        assert!(!sealed.windows(6).any(|part| part == b"canary"));
+        assert_ne!(keys(OLD).unwrap().seal(&tenant, &job, &waiting).unwrap(), sealed);
+        for list in [OLD.to_owned(), format!("{NEW},{OLD}")] {
+            let opened = keys(&list).unwrap().open(&tenant, &job, &sealed).unwrap();
+            assert_eq!((opened.terms, opened.body), (waiting.terms, waiting.body.clone()));
+        }
+        let mut changed = sealed.clone();
+        changed[20] ^= 1;
+        for (list, tenant, job, sealed) in [
+            (NEW, &tenant, &job, &sealed[..]),
+            (OLD, &other, &job, &sealed),
+            (OLD, &tenant, &another, &sealed),
+            (OLD, &tenant, &job, &changed),
+            (OLD, &tenant, &job, &sealed[..5]),
+            (OLD, &tenant, &job, b""),
+        ] {
+            assert!(keys(list).unwrap().open(tenant, job, sealed).is_none());
+        }
+    }
+
+    #[test]
+    fn keys_are_long_few_and_not_shown() {
+        assert!(matches!(keys("short"), Err(InvalidWaitingJobsKeys::TooShort)));
+        assert!(matches!(
+            keys(&format!("{OLD},")),
+            Err(InvalidWaitingJobsKeys::TooShort)
+        ));
+        assert!(matches!(
+            keys(&format!("{OLD},{OLD},{NEW}")),
+            Err(InvalidWaitingJobsKeys::TooMany)
+        ));
+        assert!(!format!("{:?}", keys(OLD).unwrap()).contains(OLD));
+    }
+}
