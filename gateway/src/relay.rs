@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
 use mayfly_protocol::{ErrorCode, Failure, JobId};
 use mayfly_sse::{Decoded, Decoder};
 use serde::Deserialize;
@@ -121,7 +120,7 @@ pub(crate) fn take(
 /// Reads what a worker still sends after its terminal event, so that it sees its stream delivered.
 pub(crate) async fn linger(stream: &mut WorkerStream, patience: Duration) {
     let until = Instant::now() + patience;
-    while let Ok(Some(Ok(_))) = timeout_at(until, stream.body.frame()).await {}
+    while let Ok(Some(Ok(_))) = timeout_at(until, stream.frame()).await {}
 }
 
 async fn next_chunk(
@@ -130,7 +129,7 @@ async fn next_chunk(
     silence: Duration,
 ) -> Result<Bytes, RelayError> {
     loop {
-        let frame = timeout_at(silent_at, stream.body.frame()).await;
+        let frame = timeout_at(silent_at, stream.frame()).await;
         match frame.map_err(|_| RelayError::Silent(silence))? {
             Some(Ok(frame)) => {
                 if let Ok(chunk) = frame.into_data() {

@@ -103,8 +103,6 @@ pub async fn run(
     if let Some(peers) = peers {
         peers.lock().await.depart().await;
     }
-    gateway.client.connections.close();
-    gateway.client.connections.wait().await;
     tracing::info!("the gateway ends");
     Ok(())
 }

@@ -101,7 +101,6 @@ impl Gateway {
                 tls: worker_tls,
                 connect_timeout: config.connect_timeout,
                 response_timeout: config.response_timeout,
-                connections: TaskTracker::new(),
             },
             outcomes,
             own_jobs,

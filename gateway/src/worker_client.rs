@@ -5,6 +5,7 @@
 
 mod cancel;
 mod follow;
+mod link;
 
 use std::io;
 use std::time::Duration;
@@ -13,12 +14,9 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::body::{Frame, Incoming};
 use mayfly_protocol::event::timestamp;
 use mayfly_protocol::{ExposeSecret, JobId, Refusal, SecretString, TenantId, header};
-use mayfly_telemetry::task;
 use mayfly_telemetry::trace::TraceContext;
 use rustls::pki_types::ServerName;
 use time::OffsetDateTime;
@@ -27,16 +25,13 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
 
 use crate::fleet::address::WorkerUrl;
 use crate::retry::Outcome;
+use link::Link;
 
 /// Plain, or with TLS on it.
 type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
-
-type Sender = http1::SendRequest<Full<Bytes>>;
 
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 
@@ -61,13 +56,19 @@ pub(crate) struct WorkerClient {
     pub(crate) tls: Option<TlsConnector>,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
-    pub(crate) connections: TaskTracker,
 }
 
 /// The stream of a worker that took a job; dropped, its connection is closed.
 pub(crate) struct WorkerStream {
-    pub(crate) body: Incoming,
-    _connection: DropGuard,
+    body: Incoming,
+    link: Link,
+}
+
+impl WorkerStream {
+    /// The next piece of the stream. Nothing is lost when the future is dropped.
+    pub(crate) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, hyper::Error>> {
+        self.link.drive(self.body.frame()).await
+    }
 }
 
 impl WorkerClient {
@@ -103,27 +104,8 @@ impl WorkerClient {
     }
 
     async fn ask(&self, socket: Socket, url: &WorkerUrl, order: &Order<'_>) -> Result<WorkerStream, Outcome> {
-        let (mut sender, guard) = self.open(socket).await?;
-        let request = self.request(url, order)?;
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| failed(&error))?;
-        judge_head(response, guard).await
-    }
-
-    /// Speaks HTTP on the socket, until the guard is dropped.
-    async fn open(&self, socket: Socket) -> Result<(Sender, DropGuard), Outcome> {
-        let (sender, connection) = http1::handshake(TokioIo::new(socket))
-            .await
-            .map_err(|error| Outcome::Unreachable(error.to_string()))?;
-        let dropped = CancellationToken::new();
-        let guard = dropped.clone().drop_guard();
-        task::spawn(&self.connections, async move {
-            // How the connection ended is seen by whoever reads the answer.
-            let _ended = dropped.run_until_cancelled(connection).await;
-        });
-        Ok((sender, guard))
+        let (response, link) = send(socket, self.request(url, order)?).await?;
+        judge_head(response, link).await
     }
 
     fn request(&self, url: &WorkerUrl, order: &Order<'_>) -> Result<Request<Full<Bytes>>, Outcome> {
@@ -165,6 +147,13 @@ impl WorkerClient {
     }
 }
 
+/// Sends a request, and waits for the head of its answer.
+async fn send(socket: Socket, request: Request<Full<Bytes>>) -> Result<(Response<Incoming>, Link), Outcome> {
+    let (mut sender, mut link) = Link::open(socket).await?;
+    let response = link.drive(sender.send_request(request)).await;
+    Ok((response.map_err(|error| failed(&error))?, link))
+}
+
 fn unsendable<E>(_: E) -> Outcome {
     Outcome::Unreachable("the request cannot be written as HTTP".to_owned())
 }
@@ -180,17 +169,17 @@ fn failed(error: &hyper::Error) -> Outcome {
     }
 }
 
-async fn judge_head(response: Response<Incoming>, connection: DropGuard) -> Result<WorkerStream, Outcome> {
+async fn judge_head(response: Response<Incoming>, mut link: Link) -> Result<WorkerStream, Outcome> {
     let status = response.status();
     match status {
         StatusCode::OK if is_event_stream(response.headers()) => Ok(WorkerStream {
             body: response.into_body(),
-            _connection: connection,
+            link,
         }),
         StatusCode::TOO_MANY_REQUESTS => Err(Outcome::Busy),
         StatusCode::SERVICE_UNAVAILABLE => Err(Outcome::Unready),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Outcome::Unauthorized),
-        _ => Err(match read_refusal(response).await {
+        _ => Err(match read_refusal(response, &mut link).await {
             Some(refusal) if refusal.code.status() == status.as_u16() => Outcome::Refused(refusal),
             _ => Outcome::NotAStream(format!("status {}", status.as_u16())),
         }),
@@ -203,13 +192,11 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     essence.trim().eq_ignore_ascii_case("text/event-stream")
 }
 
-async fn read_refusal(response: Response<Incoming>) -> Option<Refusal> {
+async fn read_refusal(response: Response<Incoming>, link: &mut Link) -> Option<Refusal> {
     if response.status().is_success() {
         return None;
     }
-    let body = Limited::new(response.into_body(), MAX_REFUSAL_BYTES)
-        .collect()
-        .await
-        .ok()?;
+    let body = Limited::new(response.into_body(), MAX_REFUSAL_BYTES).collect();
+    let body = link.drive(body).await.ok()?;
     serde_json::from_slice(&body.to_bytes()).ok()
 }

@@ -6,7 +6,7 @@ use http_body_util::Full;
 use mayfly_protocol::JobId;
 use tokio::time::timeout;
 
-use super::{WorkerClient, failed, read_refusal, unsendable};
+use super::{WorkerClient, read_refusal, send, unsendable};
 use crate::fleet::address::WorkerUrl;
 use crate::retry::Outcome;
 
@@ -19,20 +19,16 @@ impl WorkerClient {
 
     async fn ask_to_cancel(&self, url: &WorkerUrl, job: &JobId) -> Result<(), Outcome> {
         let socket = self.connect(url).await?;
-        let (mut sender, _guard) = self.open(socket).await?;
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = format!("/jobs/{job}/cancel").parse().map_err(unsendable)?;
         self.address(request.headers_mut(), url)?;
-        let answer = sender
-            .send_request(request)
-            .await
-            .map_err(|error| failed(&error))?;
+        let (answer, mut link) = send(socket, request).await?;
         let status = answer.status();
         match status {
             StatusCode::ACCEPTED => Ok(()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Outcome::Unauthorized),
-            _ => Err(match read_refusal(answer).await {
+            _ => Err(match read_refusal(answer, &mut link).await {
                 Some(refusal) => Outcome::Refused(refusal),
                 None => Outcome::NotAStream(format!("status {}", status.as_u16())),
             }),

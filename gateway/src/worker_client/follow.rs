@@ -7,7 +7,7 @@ use http_body_util::Full;
 use mayfly_protocol::JobId;
 use tokio::time::timeout;
 
-use super::{WorkerClient, WorkerStream, failed, judge_head, unsendable};
+use super::{WorkerClient, WorkerStream, judge_head, send, unsendable};
 use crate::fleet::address::WorkerUrl;
 use crate::retry::Outcome;
 
@@ -25,7 +25,6 @@ impl WorkerClient {
 
     async fn ask_to_follow(&self, url: &WorkerUrl, job: &JobId, after: u64) -> Result<WorkerStream, Outcome> {
         let socket = self.connect(url).await?;
-        let (mut sender, guard) = self.open(socket).await?;
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::GET;
         *request.uri_mut() = format!("/jobs/{job}/events").parse().map_err(unsendable)?;
@@ -33,10 +32,7 @@ impl WorkerClient {
         self.address(headers, url)?;
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         headers.insert(HeaderName::from_static("last-event-id"), HeaderValue::from(after));
-        let answer = sender
-            .send_request(request)
-            .await
-            .map_err(|error| failed(&error))?;
-        judge_head(answer, guard).await
+        let (answer, link) = send(socket, request).await?;
+        judge_head(answer, link).await
     }
 }
