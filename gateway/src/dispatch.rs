@@ -1,4 +1,4 @@
-//! Brings jobs and workers together: the queue and the rosters under one lock, and a waker for when a worker may be asked again.
+//! Brings jobs and workers together: the queue and the rosters under one lock, and whom to ask whether he is idle.
 //!
 //! What is next is decided by [`Queue`] and [`Roster`]; this module calls them with the time, and tells the waiting. It must not know HTTP.
 
@@ -13,11 +13,11 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::chance::jitter;
 use crate::fleet::address::WorkerUrl;
-use crate::fleet::roster::{Counts, Member, Release, Roster, WorkerKey, WorkerReport};
+use crate::fleet::roster::{Counts, Member, Release, Roster, Told, WorkerKey, WorkerReport};
 use crate::fleet::{PerKind, WorkerKind};
 use crate::retry::Pauses;
 
-/// With nobody to wake, the waker looks again after this time.
+/// With nobody to ask, the next look is after this time.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
 
 /// Why a job is not let into the queue.
@@ -143,20 +143,29 @@ impl Dispatcher {
         self.grant(&mut state);
     }
 
-    /// Asks workers again once their pauses are over, for as long as the future is polled.
-    pub(crate) async fn wake_when_due(&self) {
+    /// Waits for a worker that is to be asked whether it is idle. Whoever waits for it asks, and [tells](Self::told) what it said.
+    pub(crate) async fn next_to_ask(&self) -> (WorkerKind, WorkerKey) {
         loop {
             let now = Instant::now();
             let due = {
                 let mut state = self.state();
-                state.grant(now);
-                state.next_due(now).unwrap_or(now + IDLE_LOOK)
+                if let Some(asked) = state.ask_next(now) {
+                    return asked;
+                }
+                state.next_due().unwrap_or(now + IDLE_LOOK)
             };
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = sleep_until(due) => {}
             }
         }
+    }
+
+    /// Takes what a worker said that was asked whether it is idle.
+    pub(crate) fn told(&self, kind: WorkerKind, worker: &WorkerKey, told: Told) {
+        let mut state = self.state();
+        state.rosters[kind].told(worker, told, Instant::now(), jitter());
+        self.grant(&mut state);
     }
 
     pub(crate) fn waiting(&self, kind: WorkerKind) -> usize {
@@ -176,7 +185,7 @@ impl Dispatcher {
     }
 
     pub(crate) fn counts(&self, kind: WorkerKind) -> Counts {
-        self.state().rosters[kind].counts(Instant::now())
+        self.state().rosters[kind].counts()
     }
 
     pub(crate) fn is_configured(&self, kind: WorkerKind) -> bool {
@@ -212,12 +221,12 @@ impl State {
     /// Gives free workers to the jobs that are next.
     fn grant(&mut self, now: Instant) {
         let queue_now = self.since_start(now);
-        while let Some((ticket, kind)) = self.next(now) {
+        while let Some((ticket, kind)) = self.next(queue_now) {
             let Some(waiter) = self.waiters.remove(&ticket) else {
                 self.queue.leave(ticket, queue_now);
                 continue;
             };
-            let Some(worker) = self.rosters[kind].take(&waiter.job, now) else {
+            let Some(worker) = self.rosters[kind].take(&waiter.job) else {
                 self.waiters.insert(ticket, waiter);
                 self.queue.put_back(ticket, queue_now);
                 break;
@@ -229,17 +238,23 @@ impl State {
         }
     }
 
-    fn next(&mut self, now: Instant) -> Option<(Ticket, WorkerKind)> {
-        let (rosters, queue_now) = (&self.rosters, self.since_start(now));
-        self.queue.next(|kind| rosters[kind].has_free(now), queue_now)
+    fn next(&mut self, queue_now: Duration) -> Option<(Ticket, WorkerKind)> {
+        let rosters = &self.rosters;
+        self.queue.next(|kind| rosters[kind].has_free(), queue_now)
     }
 
-    /// When to look again; `None` where no job waits for a worker.
-    fn next_due(&self, now: Instant) -> Option<Instant> {
-        let wanted = WorkerKind::ALL
-            .iter()
-            .filter(|kind| self.queue.wants_worker(**kind));
-        wanted.filter_map(|kind| self.rosters[*kind].next_due(now)).min()
+    fn ask_next(&mut self, now: Instant) -> Option<(WorkerKind, WorkerKey)> {
+        let Self { queue, rosters, .. } = self;
+        WorkerKind::ALL.iter().find_map(|kind| {
+            let worker = rosters[*kind].ask_next(queue.wants_worker(*kind), now)?;
+            Some((*kind, worker))
+        })
+    }
+
+    /// When the next worker is to be asked; `None` where none is.
+    fn next_due(&self) -> Option<Instant> {
+        let due = |kind: &WorkerKind| self.rosters[*kind].next_due(self.queue.wants_worker(*kind));
+        WorkerKind::ALL.iter().filter_map(due).min()
     }
 }
 

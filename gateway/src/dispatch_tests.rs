@@ -39,10 +39,17 @@ fn admit(dispatcher: &Arc<Dispatcher>, session: &str) -> Place {
         .0
 }
 
-async fn with_waker<T>(dispatcher: &Dispatcher, future: impl Future<Output = T>) -> T {
+/// Every worker that is asked says that it is idle.
+async fn while_asking<T>(dispatcher: &Dispatcher, future: impl Future<Output = T>) -> T {
+    let asking = async {
+        loop {
+            let (kind, worker) = dispatcher.next_to_ask().await;
+            dispatcher.told(kind, &worker, Told::Idle);
+        }
+    };
     tokio::select! {
         value = future => value,
-        () = dispatcher.wake_when_due() => unreachable!("it runs for ever"),
+        never = asking => never,
     }
 }
 
@@ -61,7 +68,7 @@ async fn a_refused_job_is_offered_to_the_next_worker_and_keeps_its_place() {
         (job.position().unwrap().number, later.position().unwrap().number),
         (1, 2)
     );
-    let (one, two) = with_waker(&dispatcher, async { tokio::join!(job.worker(), later.worker()) }).await;
+    let (one, two) = while_asking(&dispatcher, async { tokio::join!(job.worker(), later.worker()) }).await;
     assert_ne!(one.url(), two.url());
 }
 
@@ -88,7 +95,7 @@ async fn a_worker_that_finished_is_asked_again_after_its_pause() {
     drop(first);
     lease.release(Release::Done);
     assert_eq!(dispatcher.counts(WorkerKind::Git).set_aside, 1);
-    let lease = with_waker(&dispatcher, second.worker()).await;
+    let lease = while_asking(&dispatcher, second.worker()).await;
     assert_eq!(dispatcher.counts(WorkerKind::Git).busy, 1);
     drop(lease);
     assert_eq!(dispatcher.counts(WorkerKind::Git).faulty, 1);

@@ -4,6 +4,7 @@
 //! is kept by a pure [`roster`]. This module must not know jobs beyond their ids.
 
 pub mod address;
+pub(crate) mod asking;
 pub(crate) mod dns;
 pub mod local;
 pub mod roster;

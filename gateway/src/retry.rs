@@ -79,14 +79,24 @@ impl Repeat {
     }
 }
 
+impl Outcome {
+    /// How the worker is treated after it.
+    pub fn aside(&self) -> Aside {
+        match self {
+            Self::Unreachable(_) | Self::Unready => Aside::Away,
+            Self::Busy | Self::Refused(_) => Aside::Busy,
+            Self::Unauthorized | Self::NotAStream(_) | Self::NoAnswer(_) => Aside::Faulty,
+        }
+    }
+}
+
 /// Judges a try.
 pub fn judge(outcome: &Outcome) -> Verdict {
     match outcome {
-        Outcome::Unreachable(_) => Verdict::NextWorker(Aside::Away),
-        Outcome::Busy => Verdict::NextWorker(Aside::Busy),
-        Outcome::Unready => Verdict::NextWorker(Aside::Away),
-        Outcome::Unauthorized => Verdict::NextWorker(Aside::Faulty),
-        Outcome::Refused(refusal) => Verdict::Fail(passed_on(refusal), Aside::Busy),
+        Outcome::Unreachable(_) | Outcome::Busy | Outcome::Unready | Outcome::Unauthorized => {
+            Verdict::NextWorker(outcome.aside())
+        }
+        Outcome::Refused(refusal) => Verdict::Fail(passed_on(refusal), outcome.aside()),
         Outcome::NotAStream(_) => Verdict::Fail(
             Failure::new(
                 ErrorCode::WorkerProtocol,
@@ -94,7 +104,7 @@ pub fn judge(outcome: &Outcome) -> Verdict {
                     "the worker {outcome}; check that the address belongs to a Mayfly worker of this version"
                 ),
             ),
-            Aside::Faulty,
+            outcome.aside(),
         ),
         Outcome::NoAnswer(_) => Verdict::Lost(Failure::new(
             ErrorCode::WorkerLost,
@@ -126,6 +136,11 @@ pub struct Pauses {
     pub longest_faulty: Duration,
 }
 
+/// Between the first asks of a worker whether it is idle.
+const FIRST_ASK: Duration = Duration::from_millis(25);
+/// By how much the pause between two asks grows: a worker that was away for a time is found at most a sixteenth of it too late.
+const ASK_GROWTH: f64 = 1.0625;
+
 impl Default for Pauses {
     fn default() -> Self {
         Self {
@@ -144,8 +159,18 @@ impl Pauses {
             Aside::Faulty => self.longest_faulty,
         };
         let doubled = self.first.saturating_mul(1 << failures.min(20));
-        doubled.min(longest).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+        spread(doubled.min(longest), jitter)
     }
+
+    /// The pause before a worker that restarts, is busy or is away is asked whether it is idle, after it was asked so often; spread in the same way.
+    pub fn between_asks(&self, asks: u32, jitter: f64) -> Duration {
+        let grown = FIRST_ASK.mul_f64(ASK_GROWTH.powi(asks.min(200) as i32));
+        spread(grown.min(self.longest), jitter)
+    }
+}
+
+fn spread(pause: Duration, jitter: f64) -> Duration {
+    pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]
@@ -215,5 +240,14 @@ mod tests {
         assert_eq!(millis(Aside::Busy, 2, 0.0), 100);
         assert_eq!(millis(Aside::Away, 31, 1.0), 1000);
         assert_eq!(millis(Aside::Faulty, u32::MAX, 1.0), 10_000);
+    }
+
+    #[test]
+    fn asks_come_slower_the_longer_a_worker_is_away() {
+        let pauses = Pauses::default();
+        let millis = |asks, jitter| pauses.between_asks(asks, jitter).as_millis();
+        assert_eq!((millis(0, 1.0), millis(0, 0.0)), (25, 12));
+        assert_eq!(millis(8, 1.0), 40);
+        assert_eq!(millis(u32::MAX, 1.0), 1000);
     }
 }

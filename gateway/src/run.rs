@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::{Access, KeyFileError};
 use crate::config::{GatewayConfig, InvalidConfig};
 use crate::fleet::WorkerKind;
+use crate::fleet::asking;
 use crate::fleet::dns::DnsSettings;
 use crate::fleet::sources::Sources;
 use crate::peers::Peers;
@@ -198,13 +199,10 @@ fn follow_fleet(gateway: &Arc<Gateway>, tasks: &TaskTracker, ended: &Cancellatio
             let _ended = ended.run_until_cancelled(collect.run()).await;
         });
     }
-    let (gateway, ended) = (Arc::clone(gateway), ended.clone());
-    task::spawn(tasks, async move {
-        // The waker runs until the gateway ends.
-        let _ended = ended
-            .run_until_cancelled(gateway.dispatcher.wake_when_due())
-            .await;
-    });
+    task::spawn(
+        tasks,
+        asking::ask_when_due(Arc::clone(gateway), tasks.clone(), ended.clone()),
+    );
 }
 
 fn connection_limits(config: &GatewayConfig) -> ConnectionLimits {

@@ -3,6 +3,7 @@
 //! There is no pool (a worker exits after its job), no proxy, no redirect and no repetition: each of them could send a job twice, or its secrets elsewhere.
 //! That is why this is hyper's bare connection: it also tells "never sent" from "sent, and no answer". This module must not know the queue.
 
+mod ask;
 mod cancel;
 mod follow;
 mod link;

@@ -1,9 +1,9 @@
 //! What each worker of one kind is thought to be doing: pure, with the time given from outside.
 //!
-//! A worker at a listed address is taken to be idle until it refuses; after a job or a refusal it is set aside for a while. A process of this machine
-//! is known exactly: it is ready when its supervisor says so, and has one job. This module must not know the queue.
+//! A worker at a listed address is taken to be idle until it refuses; after a job or a refusal it is set aside, and gets no job before it has said that it
+//! is idle. A process of this machine is known exactly: it is ready when its supervisor says so, and has one job. This module must not know the queue.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,8 +13,11 @@ use tokio::time::Instant;
 use crate::fleet::address::WorkerUrl;
 use crate::retry::{Aside, Pauses};
 
+/// While fewer workers are idle, those that are set aside are asked, though no job waits for them: the next jobs are to find one that is known to be idle.
+const IDLE_RESERVE: usize = 32;
+
 /// One worker: its address, and for a process of this machine which of those that had the address.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerKey {
     /// The address.
     pub url: WorkerUrl,
@@ -63,13 +66,15 @@ pub enum Standing {
     Idle,
     /// A job of ours.
     Busy(JobId),
-    /// Something else, until it is asked again.
+    /// Something else; it is asked whether that is over.
     SetAside {
         /// Why.
         aside: Aside,
-        /// When it may be asked again.
+        /// When it may be asked.
         until: Instant,
     },
+    /// It is being asked whether it is idle.
+    Asked(Aside),
     /// It had its one job, and is about to exit.
     Spent,
 }
@@ -85,6 +90,15 @@ pub enum Release {
     Done,
     /// It had the job, or may have had it, and went wrong.
     Failed,
+}
+
+/// What a worker says when it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It would take a job.
+    Idle,
+    /// It would not, or did not answer.
+    Not(Aside),
 }
 
 /// A worker as `GET /workers` shows it.
@@ -122,6 +136,8 @@ pub struct Counts {
 struct Worker {
     standing: Standing,
     failures: u32,
+    /// How often it was asked since it was set aside.
+    asks: u32,
     /// Grows with each use: the one that was used longest ago is next.
     last_use: u64,
     known_since: Instant,
@@ -130,32 +146,36 @@ struct Worker {
     listed: bool,
 }
 
-impl Worker {
-    fn is_free(&self, now: Instant) -> bool {
-        match self.standing {
-            Standing::Idle => true,
-            Standing::SetAside { until, .. } => until <= now,
-            Standing::Busy(_) | Standing::Spent => false,
+/// The workers in the orders in which they are looked for.
+#[derive(Debug, Default)]
+struct Order {
+    /// The one that most likely takes a job first: no failures, then longest unused.
+    idle: BTreeSet<(u32, u64, WorkerKey)>,
+    aside: BTreeSet<(Instant, WorkerKey)>,
+}
+
+impl Order {
+    fn add(&mut self, key: &WorkerKey, worker: &Worker) {
+        match worker.standing {
+            Standing::Idle => {
+                self.idle.insert((worker.failures, worker.last_use, key.clone()));
+            }
+            Standing::SetAside { until, .. } => {
+                self.aside.insert((until, key.clone()));
+            }
+            Standing::Busy(_) | Standing::Asked(_) | Standing::Spent => {}
         }
     }
 
-    fn fail(&mut self, aside: Aside, pauses: &Pauses, now: Instant, jitter: f64) -> Standing {
-        self.set_aside(aside, self.failures.saturating_add(1), pauses, now, jitter)
-    }
-
-    fn set_aside(
-        &mut self,
-        aside: Aside,
-        failures: u32,
-        pauses: &Pauses,
-        now: Instant,
-        jitter: f64,
-    ) -> Standing {
-        self.failures = failures;
-        let pause = pauses.after(aside, failures.saturating_sub(1), jitter);
-        Standing::SetAside {
-            aside,
-            until: now + pause,
+    fn remove(&mut self, key: &WorkerKey, worker: &Worker) {
+        match worker.standing {
+            Standing::Idle => {
+                self.idle.remove(&(worker.failures, worker.last_use, key.clone()));
+            }
+            Standing::SetAside { until, .. } => {
+                self.aside.remove(&(until, key.clone()));
+            }
+            Standing::Busy(_) | Standing::Asked(_) | Standing::Spent => {}
         }
     }
 }
@@ -170,6 +190,7 @@ struct Source {
 #[derive(Debug)]
 pub struct Roster {
     workers: HashMap<WorkerKey, Worker>,
+    order: Order,
     sources: Vec<Source>,
     pauses: Pauses,
     uses: u64,
@@ -180,6 +201,7 @@ impl Roster {
     pub fn new(pauses: Pauses) -> Self {
         Self {
             workers: HashMap::new(),
+            order: Order::default(),
             sources: Vec::new(),
             pauses,
             uses: 0,
@@ -204,54 +226,75 @@ impl Roster {
             worker.listed = false;
         }
         for Member { key, process } in members {
-            let worker = self.workers.entry(key).or_insert_with(|| Worker {
-                standing: Standing::Idle,
-                failures: 0,
-                last_use: 0,
-                known_since: now,
-                process,
-                source,
-                listed: true,
+            let order = &mut self.order;
+            let worker = self.workers.entry(key).or_insert_with_key(|key| {
+                let worker = Worker {
+                    standing: Standing::Idle,
+                    failures: 0,
+                    asks: 0,
+                    last_use: 0,
+                    known_since: now,
+                    process,
+                    source,
+                    listed: true,
+                };
+                order.add(key, &worker);
+                worker
             });
             worker.listed = true;
         }
-        let stays = |worker: &Worker| worker.listed || matches!(worker.standing, Standing::Busy(_));
-        self.workers.retain(|_, worker| stays(worker));
+        let order = &mut self.order;
+        self.workers.retain(|key, worker| {
+            let stays = worker.listed || matches!(worker.standing, Standing::Busy(_));
+            if !stays {
+                order.remove(key, worker);
+            }
+            stays
+        });
     }
 
     /// Whether a worker could be taken.
-    pub fn has_free(&self, now: Instant) -> bool {
-        let blocked = self.blocked_sources();
-        self.workers
-            .values()
-            .any(|worker| worker.is_free(now) && !blocked[worker.source])
+    pub fn has_free(&self) -> bool {
+        self.next_idle().is_some()
     }
 
-    /// Gives the job the worker that most likely takes it: no failures, then longest unused.
-    pub fn take(&mut self, job: &JobId, now: Instant) -> Option<WorkerKey> {
+    /// The worker that most likely takes a job.
+    fn next_idle(&self) -> Option<WorkerKey> {
         let blocked = self.blocked_sources();
-        let free = self
-            .workers
-            .iter_mut()
-            .filter(|(_, worker)| worker.is_free(now) && !blocked[worker.source]);
-        let (key, worker) = free.min_by_key(|(_, worker)| (worker.failures, worker.last_use))?;
+        let mut idle = self.order.idle.iter().map(|(_, _, key)| key);
+        idle.find(|key| !blocked[self.workers[*key].source]).cloned()
+    }
+
+    /// Changes what a worker is thought to be doing.
+    fn stand(&mut self, key: &WorkerKey, standing: Standing) {
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
+        self.order.remove(key, worker);
+        worker.standing = standing;
+        self.order.add(key, worker);
+    }
+
+    /// Gives the job the worker that most likely takes it.
+    pub fn take(&mut self, job: &JobId) -> Option<WorkerKey> {
+        let key = self.next_idle()?;
+        self.stand(&key, Standing::Busy(job.clone()));
         self.uses += 1;
+        let worker = self.workers.get_mut(&key)?;
         worker.last_use = self.uses;
-        worker.standing = Standing::Busy(job.clone());
         if let Some(process) = &worker.process {
             process.used.set();
         }
-        Some(key.clone())
+        Some(key)
     }
 
     /// Takes the worker at an address for a job that it has already; `None` where none is listed there, or has another job.
     pub fn occupy(&mut self, url: &WorkerUrl, job: &JobId) -> Option<WorkerKey> {
-        let may_have_it =
-            |worker: &Worker| matches!(worker.standing, Standing::Idle | Standing::SetAside { .. });
-        let mut listed = self.workers.iter_mut().filter(|(key, _)| key.url == *url);
-        let (key, worker) = listed.find(|(_, worker)| may_have_it(worker))?;
-        worker.standing = Standing::Busy(job.clone());
-        Some(key.clone())
+        let may_have_it = |worker: &Worker| !matches!(worker.standing, Standing::Busy(_) | Standing::Spent);
+        let mut listed = self.workers.iter().filter(|(key, _)| key.url == *url);
+        let key = listed.find(|(_, worker)| may_have_it(worker))?.0.clone();
+        self.stand(&key, Standing::Busy(job.clone()));
+        Some(key)
     }
 
     /// Takes a worker back; `jitter` from 0 to 1 spreads the pause.
@@ -263,14 +306,32 @@ impl Roster {
             self.workers.remove(key);
             return;
         }
+        worker.asks = 0;
         let is_process = worker.process.is_some();
-        worker.standing = match release {
-            Release::Untouched => Standing::Idle,
-            Release::Done | Release::Failed if is_process => Standing::Spent,
-            Release::Done => worker.set_aside(Aside::Restarting, 0, &self.pauses, now, jitter),
-            Release::Failed => worker.fail(Aside::Faulty, &self.pauses, now, jitter),
-            Release::Refused(aside) => worker.fail(aside, &self.pauses, now, jitter),
+        match release {
+            Release::Untouched => self.stand(key, Standing::Idle),
+            Release::Done | Release::Failed if is_process => self.stand(key, Standing::Spent),
+            Release::Done => {
+                worker.failures = 0;
+                self.set_aside(key, Aside::Restarting, now + self.pauses.between_asks(0, jitter));
+            }
+            Release::Failed => self.fail(key, Aside::Faulty, now, jitter),
+            Release::Refused(aside) => self.fail(key, aside, now, jitter),
+        }
+    }
+
+    /// Sets a worker aside, for longer with each failure in a row.
+    fn fail(&mut self, key: &WorkerKey, aside: Aside, now: Instant, jitter: f64) {
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
         };
+        let pause = self.pauses.after(aside, worker.failures, jitter);
+        worker.failures = worker.failures.saturating_add(1);
+        self.set_aside(key, aside, now + pause);
+    }
+
+    fn set_aside(&mut self, key: &WorkerKey, aside: Aside, until: Instant) {
+        self.stand(key, Standing::SetAside { aside, until });
     }
 
     /// Forgets a worker's earlier failures: it has begun a job.
@@ -280,13 +341,44 @@ impl Roster {
         }
     }
 
-    /// When the next worker that is set aside may be asked again, later than now.
-    pub fn next_due(&self, now: Instant) -> Option<Instant> {
-        let due = self.workers.values().filter_map(|worker| match worker.standing {
-            Standing::SetAside { until, .. } if until > now => Some(until),
-            _ => None,
-        });
-        due.min()
+    /// The worker that is to be asked whether it is idle; `is_wanted` says whether a job waits for one.
+    pub fn ask_next(&mut self, is_wanted: bool, now: Instant) -> Option<WorkerKey> {
+        if self.next_due(is_wanted)? > now {
+            return None;
+        }
+        let (_, key) = self.order.aside.first()?.clone();
+        if let Standing::SetAside { aside, .. } = self.workers[&key].standing {
+            self.stand(&key, Standing::Asked(aside));
+        }
+        Some(key)
+    }
+
+    /// Takes what a worker said that was asked; `jitter` from 0 to 1 spreads the pause.
+    pub fn told(&mut self, key: &WorkerKey, told: Told, now: Instant, jitter: f64) {
+        let Some(worker) = self.workers.get_mut(key) else {
+            return;
+        };
+        if !matches!(worker.standing, Standing::Asked(_)) {
+            // It was taken for a job that it has.
+            return;
+        }
+        worker.asks = worker.asks.saturating_add(1);
+        match told {
+            Told::Idle => self.stand(key, Standing::Idle),
+            Told::Not(Aside::Faulty) => self.fail(key, Aside::Faulty, now, jitter),
+            Told::Not(aside) => {
+                let pause = self.pauses.between_asks(worker.asks, jitter);
+                self.set_aside(key, aside, now + pause);
+            }
+        }
+    }
+
+    /// When the next worker is to be asked whether it is idle; `None` where none is.
+    pub fn next_due(&self, is_wanted: bool) -> Option<Instant> {
+        if !is_wanted && self.order.idle.len() >= IDLE_RESERVE {
+            return None;
+        }
+        self.order.aside.first().map(|(until, _)| *until)
     }
 
     /// Whether there is a worker at this address.
@@ -307,20 +399,20 @@ impl Roster {
     }
 
     /// How many workers there are.
-    pub fn counts(&self, now: Instant) -> Counts {
+    pub fn counts(&self) -> Counts {
         let mut counts = Counts {
             known: self.workers.len(),
             ..Counts::default()
         };
         for worker in self.workers.values() {
             match &worker.standing {
-                _ if worker.is_free(now) => counts.idle += 1,
+                Standing::Idle => counts.idle += 1,
                 Standing::Busy(_) => counts.busy += 1,
-                Standing::SetAside { aside, .. } => {
+                Standing::SetAside { aside, .. } | Standing::Asked(aside) => {
                     counts.set_aside += 1;
                     counts.faulty += usize::from(*aside == Aside::Faulty);
                 }
-                Standing::Idle | Standing::Spent => {}
+                Standing::Spent => {}
             }
         }
         counts

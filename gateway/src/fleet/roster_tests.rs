@@ -43,16 +43,21 @@ fn the_longest_unused_is_next_and_a_refusal_puts_one_behind() {
     let now = Instant::now();
     let job = JobId::new_now();
     let mut roster = roster(&["a", "b"], now);
-    let first = roster.take(&job, now).unwrap();
-    let second = roster.take(&job, now).unwrap();
+    let first = roster.take(&job).unwrap();
+    let second = roster.take(&job).unwrap();
     assert_ne!(first, second);
-    assert_eq!(roster.take(&job, now), None);
+    assert_eq!(roster.take(&job), None);
     roster.release(&first, Release::Refused(Aside::Busy), now, 1.0);
-    assert!(!roster.has_free(now));
-    assert_eq!(roster.next_due(now), Some(now + Duration::from_millis(50)));
+    assert!(!roster.has_free());
+    assert_eq!(roster.next_due(true), Some(now + Duration::from_millis(50)));
     roster.release(&second, Release::Done, now, 1.0);
-    assert_eq!(roster.take(&job, now + SECOND), Some(second));
-    assert_eq!(roster.take(&job, now + SECOND), Some(first));
+    let later = now + SECOND;
+    for key in [&second, &first] {
+        assert_eq!(roster.ask_next(false, later).as_ref(), Some(key));
+        roster.told(key, Told::Idle, later, 1.0);
+    }
+    assert_eq!(roster.take(&job), Some(second));
+    assert_eq!(roster.take(&job), Some(first));
 }
 
 #[test]
@@ -60,25 +65,74 @@ fn pauses_grow_until_a_job_begins() {
     let now = Instant::now();
     let mut roster = roster(&["a"], now);
     let mut pause = |release| {
-        let key = roster.take(&JobId::new_now(), now + SECOND * 100).unwrap();
+        let key = roster.take(&JobId::new_now()).unwrap();
         if release == Release::Done {
             roster.began(&key);
         }
         roster.release(&key, release, now, 1.0);
-        (roster.next_due(now).unwrap() - now).as_millis()
+        let due = roster.next_due(true).unwrap();
+        let asked = roster.ask_next(true, due).unwrap();
+        roster.told(&asked, Told::Idle, due, 1.0);
+        (due - now).as_millis()
     };
     let refused = Release::Refused(Aside::Away);
     let pauses = [refused, refused, Release::Failed, Release::Done, refused].map(&mut pause);
-    assert_eq!(pauses, [50, 100, 200, 50, 50]);
+    assert_eq!(pauses, [50, 100, 200, 25, 50]);
+}
+
+#[test]
+fn a_worker_that_is_set_aside_gets_no_job_before_it_says_that_it_is_idle() {
+    let now = Instant::now();
+    let job = JobId::new_now();
+    let mut roster = roster(&["a"], now);
+    let key = roster.take(&job).unwrap();
+    roster.release(&key, Release::Done, now, 1.0);
+    assert_eq!(roster.ask_next(true, now), None, "its pause is not over");
+    let later = now + SECOND;
+    assert!(!roster.has_free());
+    assert_eq!(roster.ask_next(true, later), Some(key.clone()));
+    assert_eq!(roster.ask_next(true, later), None, "it is being asked");
+    roster.told(&key, Told::Not(Aside::Away), later, 1.0);
+    assert!(!roster.has_free());
+    assert_eq!(
+        roster.next_due(true),
+        Some(later + Duration::from_nanos(26_562_500))
+    );
+    roster.ask_next(true, later + SECOND).unwrap();
+    roster.told(&key, Told::Not(Aside::Faulty), later, 1.0);
+    assert_eq!((roster.counts().set_aside, roster.counts().faulty), (1, 1));
+    roster.ask_next(true, later + SECOND).unwrap();
+    assert_eq!(roster.occupy(&key.url, &job), Some(key.clone()));
+    roster.told(&key, Told::Idle, later, 1.0);
+    assert!(!roster.has_free(), "it has a job, whatever it said");
+}
+
+#[test]
+fn who_is_not_wanted_is_not_asked_while_enough_are_idle() {
+    let now = Instant::now();
+    let names: Vec<String> = (0..=IDLE_RESERVE).map(|number| format!("w{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut roster = roster(&names, now);
+    let key = roster.take(&JobId::new_now()).unwrap();
+    roster.release(&key, Release::Done, now, 1.0);
+    let later = now + SECOND;
+    assert_eq!(
+        (roster.next_due(false), roster.ask_next(false, later)),
+        (None, None)
+    );
+    assert_eq!(roster.ask_next(true, later), Some(key));
+    let other = roster.take(&JobId::new_now()).unwrap();
+    roster.release(&other, Release::Done, now, 1.0);
+    assert_eq!(roster.ask_next(false, later), Some(other));
 }
 
 #[test]
 fn a_worker_that_is_listed_no_more_goes_once_its_job_is_over() {
     let now = Instant::now();
     let mut roster = roster(&["a", "b"], now);
-    let taken = roster.take(&JobId::new_now(), now).unwrap();
+    let taken = roster.take(&JobId::new_now()).unwrap();
     roster.list(0, Vec::new(), false, now);
-    assert_eq!(roster.counts(now).known, 1);
+    assert_eq!(roster.counts().known, 1);
     assert!(!roster.is_hopeless());
     roster.release(&taken, Release::Done, now, 0.0);
     assert!(roster.is_hopeless());
@@ -92,16 +146,16 @@ fn a_process_has_one_job_and_no_more_than_the_limit_have_one() {
     let source = roster.add_source(Some(1));
     assert!(!roster.is_hopeless(), "it has not spoken yet");
     roster.list(source, vec![process("a", 1), process("b", 2)], true, now);
-    let first = roster.take(&job, now).unwrap();
-    assert!(!roster.has_free(now));
+    let first = roster.take(&job).unwrap();
+    assert!(!roster.has_free());
     roster.release(&first, Release::Done, now, 0.0);
-    let second = roster.take(&job, now).unwrap();
+    let second = roster.take(&job).unwrap();
     assert_ne!(first, second);
     roster.release(&second, Release::Failed, now, 0.0);
-    assert_eq!(roster.take(&job, now + SECOND * 100), None);
+    assert_eq!(roster.take(&job), None);
     roster.list(source, vec![process("a", 3)], true, now);
     assert_eq!(
-        roster.take(&job, now),
+        roster.take(&job),
         Some(key("a", 3)),
         "another process at the same address"
     );
@@ -111,7 +165,7 @@ fn a_process_has_one_job_and_no_more_than_the_limit_have_one() {
 fn counts_tell_who_is_what() {
     let now = Instant::now();
     let mut roster = roster(&["a", "b", "c"], now);
-    let taken = [(); 2].map(|()| roster.take(&JobId::new_now(), now).unwrap());
+    let taken = [(); 2].map(|()| roster.take(&JobId::new_now()).unwrap());
     roster.release(&taken[0], Release::Failed, now, 0.0);
     let expected = Counts {
         known: 3,
@@ -120,5 +174,5 @@ fn counts_tell_who_is_what() {
         set_aside: 1,
         faulty: 1,
     };
-    assert_eq!(roster.counts(now), expected);
+    assert_eq!(roster.counts(), expected);
 }

@@ -171,8 +171,7 @@ fn view(kind: WorkerKind, report: WorkerReport, now: Instant) -> WorkerView {
     let (state, job_id) = match report.standing {
         Standing::Idle => ("idle", None),
         Standing::Busy(job) => ("busy", Some(job)),
-        Standing::SetAside { until, .. } if until <= now => ("idle", None),
-        Standing::SetAside { aside, .. } => (aside_name(aside), None),
+        Standing::SetAside { aside, .. } | Standing::Asked(aside) => (aside_name(aside), None),
         Standing::Spent => ("ending", None),
     };
     WorkerView {

@@ -10,6 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+/// What a stub says when it is asked whether it is idle.
+const IDLE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 16\r\nconnection: close\r\n\r\n{\"state\":\"idle\"}";
+
 /// What a stub does with one request, after it has read it whole.
 #[derive(Debug, Clone)]
 pub(crate) enum Act {
@@ -172,6 +175,9 @@ async fn serve(mut socket: TcpStream, shared: &Shared) -> std::io::Result<()> {
         return socket
             .write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
             .await;
+    }
+    if seen.head.starts_with("GET /status ") {
+        return socket.write_all(IDLE).await;
     }
     let job = seen.header("x-job-id").unwrap_or_default().to_owned();
     shared.seen.lock().unwrap().push(seen);

@@ -1,0 +1,44 @@
+//! Asks a worker whether it would take a job.
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::{MAX_REFUSAL_BYTES, WorkerClient, send};
+use crate::fleet::address::WorkerUrl;
+use crate::retry::Outcome;
+
+/// What `GET /status` of a worker says, as far as it matters here.
+#[derive(Deserialize)]
+struct Status {
+    state: String,
+}
+
+impl WorkerClient {
+    /// Whether the worker at this address says that it is idle.
+    pub(crate) async fn is_idle(&self, url: &WorkerUrl) -> Result<bool, Outcome> {
+        let asked = timeout(self.response_timeout, self.ask_status(url)).await;
+        asked.unwrap_or_else(|_| Err(Outcome::NoAnswer("nothing came in time".to_owned())))
+    }
+
+    async fn ask_status(&self, url: &WorkerUrl) -> Result<bool, Outcome> {
+        let socket = self.connect(url).await?;
+        let mut request = Request::new(Full::new(Bytes::new()));
+        *request.uri_mut() = http::Uri::from_static("/status");
+        self.address(request.headers_mut(), url)?;
+        let (answer, mut link) = send(socket, request).await?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Outcome::Unauthorized),
+            status => return Err(Outcome::NotAStream(format!("status {}", status.as_u16()))),
+        }
+        let body = Limited::new(answer.into_body(), MAX_REFUSAL_BYTES).collect();
+        let body = link.drive(body).await;
+        let body = body.map_err(|error| Outcome::NoAnswer(error.to_string()))?;
+        let status: Status = serde_json::from_slice(&body.to_bytes())
+            .map_err(|_| Outcome::NotAStream("something that is no worker's status".to_owned()))?;
+        Ok(status.state == "idle")
+    }
+}
