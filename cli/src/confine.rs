@@ -1,4 +1,5 @@
-//! What a role gives up when it starts, since nobody else takes it away: `docker stack deploy` leaves out `security_opt` without a word.
+//! What a role gives up when it starts, since nobody else takes it away: `docker stack deploy` leaves out `security_opt` without a word. And what a gateway
+//! takes: all open files that it may have.
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
@@ -10,6 +11,7 @@ use clap::ValueEnum;
 use mayfly_sandbox::{Bounds, Demand, Report};
 use mayfly_worker::Place;
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::args::{CodeWorkerArgs, GitWorkerArgs, WorkerArgs};
 
@@ -177,4 +179,11 @@ fn made(folder: &Path) -> anyhow::Result<PathBuf> {
         .create(folder)
         .with_context(|| format!("the folder {} of STORAGE_URL cannot be made", folder.display()))?;
     Ok(folder.to_owned())
+}
+
+/// Raises the soft limit of open files to the hard one: each stream takes two sockets, and the soft limit is often 1024 for the sake of programs that use
+/// select(2).
+pub(crate) fn allow_open_files() -> anyhow::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files is not told")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("the limit of open files cannot be raised")
 }

@@ -84,6 +84,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     if cli.command.is_role() {
         confine::confine()?;
     }
+    if cli.command.is_gateway() {
+        confine::allow_open_files()?;
+    }
     let log_of_workers = cli.log.to_environment(is_quiet);
     std::panic::set_hook(Box::new(log_panic));
     // An error means that there is a provider already, which is what is wanted.
@@ -148,6 +151,11 @@ impl Command {
             self,
             Self::Up(_) | Self::Gateway(_) | Self::GitWorker(_) | Self::CodeWorker(_)
         )
+    }
+
+    /// Whether it has the streams of many clients.
+    fn is_gateway(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Gateway(_))
     }
 
     /// Whether it speaks to people, who want no log.
