@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Installs the programs that only the tests need: S3 servers (moto, ministack, Ceph's gateway, s3s-fs), Redis, an LLM server (aimock), a Git LFS
-# server (giftless) and client, SSE clients that nobody here wrote, promtool, and readers of OpenAPI documents and of traces.
+# server (giftless) and client, SSE clients that nobody here wrote, promtool, readers of OpenAPI documents and of
+# traces, and the proxies that the gateway is measured against (nginx, HAProxy).
 #
 # Run by .ci/run before the tests, and by hand once: `.ci/tools.sh`. A second run finds everything in place and changes nothing.
 # Everything goes under ${MAYFLY_TOOLS:-target/tools}: `py`, `ministack`, `lfs` and `openapi` are Python venvs, `node` holds `node_modules`, `s3s` a program
-# that cargo builds. Only Ceph, Redis, and what is missing of python3, its venv module, git-lfs, node and npm, is installed by apt, and only as root.
+# that cargo builds. Only Ceph, Redis, nginx, HAProxy, and what is missing of python3, its venv module, git-lfs, node and npm, is installed by apt, and only as root.
 set -euo pipefail
 
 readonly MOTO='moto[server]==5.2.5'
 readonly MINISTACK='ministack==1.5.33'
 readonly S3S_FS='0.14.1'
+readonly PROXIES=(nginx-light haproxy)
 readonly CEPH=(ceph-mon ceph-osd radosgw ceph-common)
 readonly PYTHON_CLIENTS=('httpx==0.28.1' 'httpx-sse==0.4.3')
 # giftless 0.6.2 names none of its dependencies.
@@ -153,6 +155,25 @@ install_archivers() {
     command -v zstd >/dev/null || apt_install 'zstd' zstd
 }
 
+# What the gateway is measured against. Their daemons are not started: Debian asks `policy-rc.d`.
+install_proxies() {
+    local program policy=/usr/sbin/policy-rc.d is_ours=false missing=()
+    for program in nginx haproxy; do
+        [[ -x "/usr/sbin/$program" ]] || missing+=("$program")
+    done
+    if [[ "${#missing[@]}" -eq 0 ]]; then
+        say 'nginx and haproxy: already there'
+        return
+    fi
+    if [[ "$(id -u)" -eq 0 && ! -e "$policy" ]]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+        is_ours=true
+    fi
+    apt_install "${missing[*]}" "${PROXIES[@]}"
+    if "$is_ours"; then rm "$policy"; fi
+}
+
 # Only promtool: the package itself would start a server.
 install_promtool() {
     local folder="$tools/prometheus" packed
@@ -197,3 +218,4 @@ install_ceph
 install_redis
 install_s3s_fs
 install_archivers
+install_proxies

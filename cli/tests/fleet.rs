@@ -3,6 +3,7 @@
 
 mod fleet {
     mod bench;
+    mod bench_gateway;
     mod cancelling;
     mod client;
     mod clients;

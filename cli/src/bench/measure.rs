@@ -47,10 +47,12 @@ pub(crate) struct Usage {
 pub(crate) struct Parts {
     pub(crate) anon_kib: u64,
     pub(crate) file_kib: u64,
+    #[serde(skip)]
+    pub(crate) shared_kib: u64,
 }
 
 impl Parts {
-    fn of(pid: u32) -> Option<Self> {
+    pub(crate) fn of(pid: u32) -> Option<Self> {
         Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
     }
 
@@ -63,6 +65,7 @@ impl Parts {
         Some(Self {
             anon_kib: field("RssAnon:")?,
             file_kib: field("RssFile:")?,
+            shared_kib: field("RssShmem:")?,
         })
     }
 
@@ -70,6 +73,7 @@ impl Parts {
         Self {
             anon_kib: self.anon_kib.max(other.anon_kib),
             file_kib: self.file_kib.max(other.file_kib),
+            shared_kib: self.shared_kib.max(other.shared_kib),
         }
     }
 }
@@ -175,6 +179,7 @@ mod tests {
         let parts = Parts {
             anon_kib: 1234,
             file_kib: 56,
+            shared_kib: 0,
         };
         assert_eq!(Parts::parse(status), Some(parts));
         assert_eq!(Parts::parse("Name:\tended\n"), None);

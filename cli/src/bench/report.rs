@@ -330,6 +330,7 @@ mod tests {
                     parts: (side == Side::Mayfly).then_some(Parts {
                         anon_kib: 4096,
                         file_kib: 12 * 1024,
+                        shared_kib: 0,
                     }),
                 };
                 let sample = Sample {
