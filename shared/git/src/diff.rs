@@ -255,12 +255,13 @@ impl DiffSummary {
     }
 }
 
-/// Finds files that were deleted in one place and came up unchanged in another.
+/// Finds files that were deleted in one place and came up unchanged in another. A link that became a file is another thing, as for git.
 fn pair_moves(changes: &[TreeChange]) -> Vec<Change<'_>> {
-    let mut gone = HashMap::<ObjectId, Vec<usize>>::new();
+    let like = |entry: &TreeEntry| (entry.id, entry.is_link());
+    let mut gone = HashMap::<(ObjectId, bool), Vec<usize>>::new();
     for (index, change) in changes.iter().enumerate().rev() {
         if let (Some(old), None) = (change.old.filter(TreeEntry::is_blob), change.new) {
-            gone.entry(old.id).or_default().push(index);
+            gone.entry(like(&old)).or_default().push(index);
         }
     }
     let mut from = HashMap::new();
@@ -271,7 +272,7 @@ fn pair_moves(changes: &[TreeChange]) -> Vec<Change<'_>> {
     {
         let source = change
             .new
-            .and_then(|new| gone.get_mut(&new.id))
+            .and_then(|new| gone.get_mut(&like(&new)))
             .and_then(Vec::pop);
         from.extend(source.map(|source| (index, source)));
     }

@@ -1,5 +1,6 @@
 //! Diffs against `git diff`: the same files, the same numbers, the same hunks, and bounds.
 
+use mayfly_git::apply::ApplyLimits;
 use mayfly_git::diff::{ChangeKind, DiffBudget, DiffSummary};
 use mayfly_git::scratch::Scratch;
 use mayfly_protocol::{ErrorCode, ObjectId, TreeId};
@@ -182,6 +183,22 @@ fn blobs_that_are_not_here_count_as_binary() {
         .map(|file| file.path.as_str())
         .collect();
     assert_eq!(with_lines, ["moved", "tool"]);
+}
+
+#[test]
+fn a_link_and_a_file_of_the_same_content_are_no_rename() {
+    let repo = GitRepo::new();
+    std::os::unix::fs::symlink("elsewhere", repo.path().join("link")).unwrap();
+    repo.commit_all("base");
+    repo.git(&["rm", "-q", "link"]);
+    repo.write("file", b"elsewhere");
+    let (old, new) = (repo.id("HEAD^{tree}"), repo.worktree());
+    let scratch = scratch_of(&repo);
+    let patch = scratch.patch(Some(&old), &new, &DiffBudget::default()).unwrap();
+    let text = String::from_utf8(patch.text.into()).unwrap();
+    assert_eq!(patch.files_changed, 2, "{text}");
+    let applied = scratch.apply_patch(&old, &text, &ApplyLimits::default()).unwrap();
+    assert_eq!(applied.tree, new);
 }
 
 #[test]
