@@ -207,8 +207,9 @@ impl Scratch {
 impl Change<'_> {
     /// Whether its two sides are read; where it only moved, or only its mode is new, they are not.
     fn is_compared(&self) -> bool {
-        let TreeChange { old, new, .. } = self.change;
-        self.old_path.is_none() && old.map(|old| old.id) != new.map(|new| new.id)
+        let TreeChange { old, new, kind, .. } = self.change;
+        let has_lines = *kind == ChangeKind::TypeChanged || old.map(|old| old.id) != new.map(|new| new.id);
+        self.old_path.is_none() && has_lines
     }
 
     fn old(&self) -> Option<TreeEntry> {

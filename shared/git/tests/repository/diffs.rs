@@ -186,19 +186,23 @@ fn blobs_that_are_not_here_count_as_binary() {
 }
 
 #[test]
-fn a_link_and_a_file_of_the_same_content_are_no_rename() {
-    let repo = GitRepo::new();
-    std::os::unix::fs::symlink("elsewhere", repo.path().join("link")).unwrap();
-    repo.commit_all("base");
-    repo.git(&["rm", "-q", "link"]);
-    repo.write("file", b"elsewhere");
-    let (old, new) = (repo.id("HEAD^{tree}"), repo.worktree());
-    let scratch = scratch_of(&repo);
-    let patch = scratch.patch(Some(&old), &new, &DiffBudget::default()).unwrap();
-    let text = String::from_utf8(patch.text.into()).unwrap();
-    assert_eq!(patch.files_changed, 2, "{text}");
-    let applied = scratch.apply_patch(&old, &text, &ApplyLimits::default()).unwrap();
-    assert_eq!(applied.tree, new);
+fn a_link_that_becomes_a_file_of_the_same_content_goes_and_comes() {
+    let link = |repo: &GitRepo| std::os::unix::fs::symlink("target", repo.path().join("link")).unwrap();
+    for place in ["link", "elsewhere"] {
+        let repo = GitRepo::new();
+        link(&repo);
+        repo.commit_all("base");
+        repo.git(&["rm", "-q", "link"]);
+        repo.write(place, b"target");
+        let (old, new) = (repo.id("HEAD^{tree}"), repo.worktree());
+        let scratch = scratch_of(&repo);
+        let patch = scratch.patch(Some(&old), &new, &DiffBudget::default()).unwrap();
+        let text = String::from_utf8(patch.text.into()).unwrap();
+        let by_git = by_git(&repo, &["-M100%", "-p", "--full-index"], &old, &new);
+        assert_eq!(text.trim_end(), by_git.trim_end());
+        let applied = scratch.apply_patch(&old, &text, &ApplyLimits::default()).unwrap();
+        assert_eq!(applied.tree, new);
+    }
 }
 
 #[test]
