@@ -5,13 +5,15 @@
 #
 # Run by .ci/run before the tests, and by hand once: `.ci/tools.sh`. A second run finds everything in place and changes nothing.
 # Everything goes under ${MAYFLY_TOOLS:-target/tools}: `py`, `ministack`, `lfs` and `openapi` are Python venvs, `node` holds `node_modules`, `s3s` a program
-# that cargo builds. Only Ceph, Redis, nginx, HAProxy, and what is missing of python3, its venv module, git-lfs, node and npm, is installed by apt, and only as root.
+# that cargo builds, as is what is in `cargo-fuzz`. Only Ceph, Redis, nginx, HAProxy, and what is missing of python3, its venv module, git-lfs, node and npm,
+# is installed by apt, and only as root.
 set -euo pipefail
 
 readonly MOTO='moto[server]==5.2.5'
 readonly MINISTACK='ministack==1.5.33'
 readonly S3S_FS='0.14.1'
 readonly PROXIES=(nginx-light haproxy)
+readonly CARGO_FUZZ='0.13.2'
 readonly CEPH=(ceph-mon ceph-osd radosgw ceph-common)
 readonly PYTHON_CLIENTS=('httpx==0.28.1' 'httpx-sse==0.4.3')
 # giftless 0.6.2 names none of its dependencies.
@@ -84,17 +86,19 @@ install_ministack() {
 }
 
 # A store whose conditional writes lose races, which the product has to refuse.
-install_s3s_fs() {
-    local folder="$tools/s3s" build
-    if up_to_date "$folder" "$S3S_FS"; then
-        say "s3s-fs: already there ($folder)"
+# install_by_cargo FOLDER CRATE VERSION OPTION...: builds a program of crates.io.
+install_by_cargo() {
+    local folder="$tools/$1" crate="$2" version="$3" build
+    shift 3
+    if up_to_date "$folder" "$version"; then
+        say "$crate: already there ($folder)"
         return
     fi
     build="$(mktemp -d)"
-    CARGO_TARGET_DIR="$build" cargo install --quiet --debug --locked --root "$folder" --version "$S3S_FS" --features binary s3s-fs
+    CARGO_TARGET_DIR="$build" cargo install --quiet --debug --locked --root "$folder" --version "$version" "$@" "$crate"
     rm -rf "$build"
-    printf '%s' "$S3S_FS" >"$folder/.installed"
-    say "s3s-fs: built $S3S_FS ($folder)"
+    printf '%s' "$version" >"$folder/.installed"
+    say "$crate: built $version ($folder)"
 }
 
 install_ceph() {
@@ -216,6 +220,7 @@ install_ministack
 install_node_tools
 install_ceph
 install_redis
-install_s3s_fs
+install_by_cargo s3s s3s-fs "$S3S_FS" --features binary
+install_by_cargo cargo-fuzz cargo-fuzz "$CARGO_FUZZ"
 install_archivers
 install_proxies

@@ -34,6 +34,12 @@ pub use key_line::{InvalidKeyLine, KeyLine};
 pub(crate) use usage::StreamPass;
 use usage::Usages;
 
+/// Reads a file of keys for a fuzz target, and gives their number.
+#[cfg(fuzzing)]
+pub(crate) fn parse_keys(bytes: Vec<u8>) -> Result<usize, KeyFileError> {
+    key_file::parse(PathBuf::from("keys"), bytes).map(|keys| keys.len())
+}
+
 /// Bytes of a file of keys.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// Names of query parameters that people put keys into.

@@ -77,7 +77,7 @@ pub(crate) fn job_id_value(id: &JobId) -> HeaderValue {
     HeaderValue::try_from(id.as_str()).expect("a UUID is a header's value")
 }
 
-fn last_event_id(headers: &HeaderMap) -> Result<u64, Refusal> {
+pub(crate) fn last_event_id(headers: &HeaderMap) -> Result<u64, Refusal> {
     let text = single_header(headers, LAST_EVENT_ID)?.unwrap_or_default();
     if text.is_empty() {
         return Ok(0);

@@ -19,6 +19,8 @@ mod error_text;
 mod event_stream;
 mod exchange;
 pub mod fleet;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod held;
 mod idempotency;
 mod intake;

@@ -143,7 +143,7 @@ async fn next_chunk(
 
 /// What the gateway has to know of an event; the rest is the client's.
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
+pub(crate) enum Said {
     Progress(String),
     Completed,
     Failed,
@@ -161,7 +161,7 @@ struct Wire {
 }
 
 impl Said {
-    fn parse(data: &[u8], job: &JobId) -> Result<Self, RelayError> {
+    pub(crate) fn parse(data: &[u8], job: &JobId) -> Result<Self, RelayError> {
         let rubbish = |text: &str| RelayError::Rubbish(text.to_owned());
         let text = std::str::from_utf8(data).map_err(|_| rubbish("an event is not UTF-8"))?;
         let wire: Wire = serde_json::from_str(text)

@@ -1,8 +1,9 @@
 //! The project's own commands: `cargo xtask tidy` checks the rules that no compiler knows, `cargo xtask test` checks everything,
-//! `cargo xtask simulate-queue` tries the order of jobs, `cargo xtask swarm-test` the stack on a real Swarm.
+//! `cargo xtask fuzz` tries the parsers with made-up bytes, `cargo xtask simulate-queue` the order of jobs, `cargo xtask swarm-test` the stack on a real Swarm.
 //!
 //! This program must not know what the crates do; it reads their sources, and starts cargo.
 
+mod fuzz;
 mod run;
 mod simulate_queue;
 mod suite;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use fuzz::FuzzArgs;
 use simulate_queue::SimulateArgs;
 use swarm_test::SwarmArgs;
 
@@ -34,6 +36,8 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Feeds the parsers of outside bytes what a fuzzer makes up.
+    Fuzz(FuzzArgs),
     /// Simulates a million jobs of many tenants in the gateway's queue, and prints how long they wait.
     SimulateQueue(SimulateArgs),
     /// Deploys `swarm.yml` on a real Swarm, puts it under load, breaks things, and checks that nothing was lost or done twice.
@@ -48,6 +52,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Tidy => tidy::run(root)?,
         Command::Test { quick: true } => suite::run_tests(root)?,
         Command::Test { quick: false } => suite::run_all(root)?,
+        Command::Fuzz(args) => fuzz::run(root, &args)?,
         Command::SimulateQueue(args) => simulate_queue::run(root, &args)?,
         Command::SwarmTest(args) => swarm_test::run(root, &args)?,
     };

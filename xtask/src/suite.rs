@@ -3,11 +3,12 @@
 //! All steps are run even where one fails, so that one run shows all there is to mend. This file must not know the rules themselves.
 
 use std::fs::{File, OpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
 
+use crate::fuzz::{self, FuzzArgs};
 use crate::{run, tidy};
 
 type Step = (&'static str, fn(&Path) -> anyhow::Result<bool>);
@@ -41,6 +42,7 @@ const STEPS: &[Step] = &[
         )
     }),
     ("tests", run_cargo_tests),
+    ("fuzzing", |root| fuzz::run(root, &FuzzArgs::short())),
 ];
 
 /// Runs every step. True if all of them ended well.
@@ -85,12 +87,16 @@ fn run_cargo_tests(root: &Path) -> anyhow::Result<bool> {
 
 /// The lock that keeps the Ceph cluster of the tests running from one test process to the next (`shared/testkit/src/s3/ceph.rs`).
 fn keep_shared_servers(root: &Path) -> anyhow::Result<File> {
-    let tools = std::env::var_os("MAYFLY_TOOLS").unwrap_or_else(|| "target/tools".into());
-    let path = root.join(tools).join("ceph.users");
+    let path = tools(root).join("ceph.users");
     let file = OpenOptions::new().create(true).append(true).open(&path);
     let file = file.with_context(|| format!("cannot make {}; run `.ci/tools.sh` once", path.display()))?;
     file.lock_shared()?;
     Ok(file)
+}
+
+/// The folder of the programs that `.ci/tools.sh` installs.
+pub(crate) fn tools(root: &Path) -> PathBuf {
+    root.join(std::env::var_os("MAYFLY_TOOLS").unwrap_or_else(|| "target/tools".into()))
 }
 
 fn cargo(root: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<bool> {

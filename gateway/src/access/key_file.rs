@@ -84,7 +84,7 @@ pub(super) async fn read(file: &mut WatchedFile) -> Result<KeyRing, KeyFileError
     }
 }
 
-fn parse(path: PathBuf, bytes: Vec<u8>) -> Result<KeyRing, KeyFileError> {
+pub(super) fn parse(path: PathBuf, bytes: Vec<u8>) -> Result<KeyRing, KeyFileError> {
     if bytes.is_empty() {
         return Err(KeyFileError::Empty(path));
     }

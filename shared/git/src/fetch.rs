@@ -18,13 +18,13 @@ use crate::remote::exchange::{Exchange, Service};
 use crate::remote::packet::Packets;
 use crate::remote::{Remote, RemoteError, TransferLimits};
 
-mod answer;
+pub(crate) mod answer;
 mod entries;
 mod error;
 mod goal;
-mod index;
+pub(crate) mod index;
 mod input;
-mod progress;
+pub(crate) mod progress;
 mod receive;
 mod request;
 mod sink;

@@ -9,6 +9,8 @@ pub mod checkout;
 mod delta;
 pub mod diff;
 pub mod fetch;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod identity;
 mod inflate;
 mod local_packs;

@@ -15,7 +15,7 @@ use crate::remote::packet::PacketWriter;
 use crate::remote::{AGENT, Remote, RemoteError, TransferLimits};
 
 mod error;
-mod report;
+pub(crate) mod report;
 
 use report::Outcome;
 

@@ -9,6 +9,8 @@
 mod address;
 mod client;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod policy;
 mod request;
 mod resolve;

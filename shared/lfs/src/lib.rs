@@ -8,6 +8,8 @@
 mod answer;
 mod client;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod limits;
 
 pub use client::{Download, LfsClient, Upload};

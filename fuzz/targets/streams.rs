@@ -1,0 +1,5 @@
+//! Fuzzes streams of events: see `fuzz/src/streams.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mayfly_fuzz::streams::check(data));
