@@ -6,7 +6,7 @@ use mayfly_testkit::git_host::{Fault, On};
 use mayfly_testkit::process::{Launch, Running};
 use mayfly_testkit::repo::TestRepo;
 use mayfly_testkit::sse::{Stream, completed, http_client, read_whole};
-use mayfly_testkit::wait::within;
+use mayfly_testkit::wait::obtained;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -392,13 +392,9 @@ async fn a_session_is_deleted_when_no_job_runs_in_it() {
     let (up, base) = scene.rig.start(UP).await;
     (scene.up, scene.base) = (up, base);
     // The job may outlive its gateway, and keeps the session until the next one knows its end.
-    let deleted = within("the session is free", async {
-        loop {
-            let answer = scene.delete("s").await;
-            if answer.status() != 409 {
-                break answer;
-            }
-        }
+    let deleted = obtained("the session is free", async || {
+        let answer = scene.delete("s").await;
+        (answer.status() != 409).then_some(answer)
     })
     .await;
     let deleted: Value = deleted.json().await.unwrap();

@@ -28,6 +28,19 @@ pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
     done.unwrap_or_else(|_| panic!("did not happen within {PATIENCE:?}: {what}"))
 }
 
+/// Tries again until there is something; panics with `what` when there is nothing within [`PATIENCE`].
+pub async fn obtained<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let trying = async {
+        loop {
+            if let Some(found) = attempt().await {
+                break found;
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    };
+    within(what, trying).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +54,16 @@ mod tests {
         })
         .await;
         assert_eq!(asked, 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_tried_for_is_given() {
+        let mut tried = 0;
+        let third = obtained("a third try", async || {
+            tried += 1;
+            (tried == 3).then_some(tried)
+        });
+        assert_eq!(third.await, 3);
     }
 
     #[tokio::test(start_paused = true)]
