@@ -25,7 +25,7 @@ pub use crate::merge::MergeError;
 pub use crate::object::ObjectKind;
 pub use crate::tree::TreeEntry;
 pub use commit::CommitInfo;
-pub use fold::{Folded, Standing};
+pub use fold::{Folded, Joined, Standing};
 pub use history::{HistoryWalk, WalkStep};
 pub use limits::ScratchLimits;
 

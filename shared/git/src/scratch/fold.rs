@@ -1,12 +1,14 @@
-//! Writes packs anew: what whoever goes on from here reads into one, the rest into another.
+//! Writes packs anew: those of jobs as two, what whoever goes on from here reads and the rest; those of a remote as one.
 
 use std::collections::HashSet;
 use std::path::Path;
 
+use git2::PackBuilder;
 use mayfly_protocol::{CommitId, ObjectId, TreeId};
 
 use super::packs::{insert, write_files};
 use super::{Scratch, ScratchError};
+use crate::object::ObjectKind;
 use crate::pack::PackFiles;
 
 const SHA1: gix_hash::Kind = gix_hash::Kind::Sha1;
@@ -32,6 +34,15 @@ pub struct Folded {
     pub past: Option<PackFiles>,
 }
 
+/// Packs that can be done without, but for one.
+#[derive(Debug)]
+pub struct Joined {
+    /// The checksums of the packs.
+    pub of: Vec<String>,
+    /// What holds all their objects: one of them, or a pack that was written anew.
+    pub into: PackFiles,
+}
+
 impl Scratch {
     /// Writes all objects of these packs, which have to be here, and those that this job made, as two packs.
     pub fn fold(
@@ -55,6 +66,68 @@ impl Scratch {
             next: self.write_pack(&in_order, into)?,
             past: self.write_pack(&ids, into)?,
         })
+    }
+
+    /// Sees to it that one pack holds all objects of those of these packs, which have to be here, that together unpack to no more than
+    /// `max_unpacked_bytes`; `None` where these are fewer than two.
+    pub fn join(
+        &self,
+        packs: &[PackFiles],
+        max_unpacked_bytes: u64,
+        into: &Path,
+    ) -> Result<Option<Joined>, ScratchError> {
+        let (mut taken, mut ids, mut unpacked) = (Vec::new(), Vec::new(), 0_u64);
+        for pack in packs {
+            let of_pack = ids_of(pack)?;
+            let together = unpacked.saturating_add(self.unpacked_bytes(&of_pack)?);
+            if together <= max_unpacked_bytes {
+                unpacked = together;
+                taken.push((of_pack.len(), pack));
+                ids.extend(of_pack);
+            }
+        }
+        let Some((most, largest)) = taken.iter().max_by_key(|(objects, _)| objects) else {
+            return Ok(None);
+        };
+        if taken.len() < 2 {
+            return Ok(None);
+        }
+        self.check_object_count(ids.len())?;
+        let among: HashSet<ObjectId> = ids.iter().copied().collect();
+        let into = match among.len() == *most {
+            true => (*largest).clone(),
+            false => {
+                let mut builder = self.builder()?;
+                self.insert_by_name(&mut builder, &ids, &among)?;
+                write_files(builder, into)?
+            }
+        };
+        let of = taken.iter().map(|(_, pack)| pack.hash.clone()).collect();
+        Ok(Some(Joined { of, into }))
+    }
+
+    fn unpacked_bytes(&self, ids: &[ObjectId]) -> Result<u64, ScratchError> {
+        ids.iter().try_fold(0_u64, |sum, id| {
+            self.header(id).map(|(_, bytes)| sum.saturating_add(bytes))
+        })
+    }
+
+    /// Puts objects into a pack, those that a tree among them names with that name: versions of one file become deltas of each other.
+    fn insert_by_name(
+        &self,
+        builder: &mut PackBuilder<'_>,
+        ids: &[ObjectId],
+        among: &HashSet<ObjectId>,
+    ) -> Result<(), ScratchError> {
+        for id in ids {
+            if self.header(id)?.0 == ObjectKind::Tree {
+                self.each_entry(id, |entry| match among.contains(&entry.id) {
+                    true => insert(builder, &entry.id, Some(entry.name)),
+                    false => Ok(()),
+                })?;
+            }
+        }
+        ids.iter().try_for_each(|id| insert(builder, id, None))
     }
 
     /// Writes these objects as a pack; `None` where there are none.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use mayfly_git::pack::PackFiles;
+use mayfly_git::pack::{PackFiles, PackLimits};
 use mayfly_git::scratch::{Folded, ObjectKind, Standing};
 use mayfly_protocol::{CommitId, ObjectId};
 
-use crate::support::{GitRepo, scratch, scratch_of};
+use crate::support::{GitRepo, TestScratch, scratch, scratch_of};
 
 fn ids(repo: &GitRepo, arguments: &[&str]) -> BTreeSet<ObjectId> {
     let listed = repo.git(arguments);
@@ -96,6 +96,77 @@ fn what_the_next_job_reads_is_in_one_pack_and_the_rest_in_the_other() {
             expected.extend(repo.commit_and_trees(&commits[at]));
         }
         assert_eq!(next, expected, "{head} {upstream:?}");
+    }
+}
+
+/// The history as a pack of each commit with what it brought, as a remote sends it.
+fn packs_by_commit(repo: &GitRepo, commits: &[CommitId]) -> Vec<PackFiles> {
+    let mut before = BTreeSet::new();
+    let packs = commits.iter().map(|commit| {
+        let reached = ids(repo, &["rev-list", "--objects", &commit.to_string()]);
+        let new: Vec<ObjectId> = reached.difference(&before).copied().collect();
+        before = reached;
+        repo.pack(&new)
+    });
+    packs.collect()
+}
+
+/// A scratch repository with these packs.
+fn scratch_with(packs: &[PackFiles]) -> TestScratch {
+    let scratch = scratch();
+    packs.iter().for_each(|pack| scratch.add_pack(pack).unwrap());
+    scratch
+}
+
+fn hashes(packs: &[PackFiles]) -> Vec<String> {
+    packs.iter().map(|pack| pack.hash.clone()).collect()
+}
+
+#[test]
+fn packs_of_a_remote_become_one_that_holds_all_of_them() {
+    let (repo, commits) = history();
+    let packs = packs_by_commit(&repo, &commits);
+    let into = tempfile::tempdir().unwrap();
+    // What came first stays where it is.
+    let scratch = scratch_with(&packs[1..]);
+    let joined = scratch.join(&packs[1..], u64::MAX, into.path()).unwrap().unwrap();
+    assert_eq!(joined.of, hashes(&packs[1..]));
+    let apart = packs[1..].iter().flat_map(|pack| in_pack(Some(pack)));
+    assert_eq!(in_pack(Some(&joined.into)), apart.collect());
+    joined.into.check_limits(&PackLimits::default()).unwrap();
+
+    let again = [joined.into, packs[0].clone()];
+    let scratch = scratch_with(&again);
+    let joined = scratch.join(&again, u64::MAX, into.path()).unwrap().unwrap();
+    assert_eq!(in_pack(Some(&joined.into)), all(&repo));
+}
+
+#[test]
+fn a_pack_that_holds_all_of_the_others_is_not_written_again() {
+    let (repo, commits) = history();
+    let mut packs = packs_by_commit(&repo, &commits);
+    packs.push(repo.pack_all());
+    let (scratch, into) = (scratch_with(&packs), tempfile::tempdir().unwrap());
+    let joined = scratch.join(&packs, u64::MAX, into.path()).unwrap().unwrap();
+    assert_eq!((&joined.into, joined.of), (&packs[4], hashes(&packs)));
+    assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn no_more_is_put_together_than_may_be_unpacked() {
+    let (repo, commits) = history();
+    repo.write("zeros", &vec![0; 1 << 20]);
+    let packs = packs_by_commit(&repo, &[commits, vec![repo.commit_all("Zeros")]].concat());
+    assert!(packs[4].pack_bytes < 10_000);
+    let (scratch, into) = (scratch_with(&packs), tempfile::tempdir().unwrap());
+    let join = |packs: &[PackFiles], max| scratch.join(packs, max, into.path()).unwrap();
+    // It is left out wherever it stands.
+    let order = [packs[4].clone(), packs[2].clone(), packs[3].clone()];
+    let joined = join(&order, 1 << 20).unwrap();
+    assert_eq!(joined.of, hashes(&order[1..]));
+    assert_eq!(join(&order, 2 << 20).unwrap().of, hashes(&order));
+    for packs in [&order[..2], &order[..1], &[]] {
+        assert!(join(packs, 1 << 20).is_none());
     }
 }
 
