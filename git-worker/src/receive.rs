@@ -11,7 +11,7 @@ use mayfly_git::fetch::{FetchProgress, Fetched};
 use mayfly_git::remote::{Credential, Remote};
 use mayfly_protocol::request::History;
 use mayfly_protocol::{BranchName, CommitId, Progress, Stage, TreeId, Unit};
-use mayfly_session::{KnownRepository, Manifest, PackEntry, PackKind, SessionStore};
+use mayfly_session::{Brought, KnownRepository, Manifest, PackEntry, PackKind, SessionStore};
 use mayfly_worker::{JobContext, ProgressSink};
 
 use crate::GitWorker;
@@ -33,6 +33,7 @@ pub(crate) struct Received {
     pub(crate) tip: Tip,
     pub(crate) objects: u32,
     pub(crate) received_bytes: u64,
+    pub(crate) brought: Brought,
 }
 
 /// The commit that the remote's branch stands at, or that was asked for.
@@ -77,11 +78,19 @@ pub(crate) async fn receive(
     let folder = workspace.subfolder("fetch").await?;
     let known = known_besides(sessions, manifest, &wanted).await;
     let (arrived, known) = fetch.branch(manifest, &wanted, known, &folder).await?;
-    let Arrived { fetched, incoming } = arrived;
+    let Arrived {
+        fetched,
+        incoming,
+        have,
+    } = arrived;
     let site = (worker, workspace, sessions);
     let tip = find_tip(site, manifest, &fetched, known.as_ref()).await?;
+    let mut brought = Brought {
+        have,
+        ..Brought::default()
+    };
     if let Some(pack) = &fetched.pack {
-        manifest.add_pack(incoming.complete(pack).await?);
+        brought.packs.push(incoming.complete(pack).await?);
     }
     note_remote(manifest, &fetched);
     let mut received = Received {
@@ -89,14 +98,21 @@ pub(crate) async fn receive(
         tip,
         objects: fetched.pack.as_ref().map_or(0, |pack| pack.objects),
         received_bytes: fetched.received_bytes,
+        brought,
     };
     if let Some(deeper) = fetch.deeper(manifest, &wanted, &received.branch, &folder).await? {
-        let Arrived { fetched, incoming } = deeper;
+        let Arrived {
+            fetched, incoming, ..
+        } = deeper;
         received.objects += fetched.pack.as_ref().map_or(0, |pack| pack.objects);
         received.received_bytes += fetched.received_bytes;
+        received.brought.have = None;
         if let Some(pack) = &fetched.pack {
-            manifest.add_pack(incoming.complete(pack).await?);
+            received.brought.packs.push(incoming.complete(pack).await?);
         }
+    }
+    for pack in &received.brought.packs {
+        manifest.add_pack(pack.clone());
     }
     Ok(received)
 }
@@ -151,11 +167,9 @@ async fn known_besides(
     has_more.then_some(known)
 }
 
-/// Lists the known packs, and the known branches as far as the remote shows them to this caller.
+/// Lists the known packs, in place of those that were folded into them, and the known branches as far as the remote shows them to this caller.
 fn list_known(manifest: &mut Manifest, known: &KnownRepository, fetched: &Fetched) {
-    for pack in &known.packs {
-        manifest.add_pack(pack.clone());
-    }
+    known.list_in(manifest);
     let shown = known
         .tips
         .iter()

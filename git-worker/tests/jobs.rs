@@ -22,6 +22,7 @@ mod jobs {
     mod once;
     mod pull;
     mod ranges;
+    mod received;
     mod rig;
     mod storage_faults;
     mod tls;

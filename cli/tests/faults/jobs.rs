@@ -26,6 +26,7 @@ macro_rules! over_all_jobs {
             in_a_clone_of_a_known_repository
             in_a_clone_with_lfs
             in_a_pull
+            in_a_pull_that_folds
             in_changes
             in_changes_with_lfs
             in_a_pushed_branch
@@ -67,6 +68,30 @@ pub(super) fn in_a_pull() -> Case {
     Case {
         before: |ground| vec![clone(ground), changes(ground)],
         news: true,
+        ..Case::default()
+    }
+}
+
+/// A pull that writes the packs of pulls before it anew; another session lists them too.
+pub(super) fn in_a_pull_that_folds() -> Case {
+    Case {
+        side_branches: 7,
+        before: |ground| {
+            let of_branch = |number: usize| {
+                let (path, mut body) = clone(ground);
+                body["branch"] = format!("side-{number}").into();
+                (path, body)
+            };
+            let pulls = (1..=7).map(of_branch);
+            let other = ("/clone-repository", ground.clone_body("other"));
+            [clone(ground)].into_iter().chain(pulls).chain([other]).collect()
+        },
+        news: true,
+        job: |ground| {
+            let (path, mut body) = clone(ground);
+            body["branch"] = "main".into();
+            (path, body)
+        },
         ..Case::default()
     }
 }

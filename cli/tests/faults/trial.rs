@@ -21,6 +21,8 @@ pub(super) struct Case {
     pub(super) before: fn(&Ground) -> Vec<Request>,
     /// Whether the repository has contents of Git LFS.
     pub(super) lfs: bool,
+    /// Branches of the repository, `side-1` and so on, each with a commit of its own.
+    pub(super) side_branches: usize,
     /// Whether somebody else pushes to the repository after them.
     pub(super) news: bool,
     pub(super) job: fn(&Ground) -> Request,
@@ -35,6 +37,7 @@ impl Default for Case {
         Self {
             before: |_| Vec::new(),
             lfs: false,
+            side_branches: 0,
             news: false,
             job: clone,
             first_half: None,
@@ -132,6 +135,11 @@ impl Trial {
                 (ground, bare)
             }
         };
+        for number in 1..=case.side_branches {
+            let name = format!("side-{number}");
+            bare.text(&["branch", &name, "main"]);
+            bare.commit_behind_their_back(&name, "side.txt", &format!("{number}\n"));
+        }
         for (path, body) in (case.before)(&ground) {
             ground.done("before", path, body).await;
         }

@@ -177,7 +177,7 @@ pub(super) async fn clone_into_new(
         placeholder_branch(wanted.branch.as_ref())?,
         context.accepted_at,
     );
-    let received = receive(
+    let mut received = receive(
         worker,
         &workspace,
         sessions,
@@ -193,7 +193,8 @@ pub(super) async fn clone_into_new(
     if let Tip::Other(commit) = &received.tip {
         stand_at(&mut manifest, &received.branch, commit);
         manifest.worktree = commit.tree;
-        sessions.remember(&manifest, commit.tree).await;
+        received.brought.folded = workspace.fold_received(&mut manifest).await?;
+        sessions.remember(&manifest, commit.tree, &received.brought).await;
     }
     Ok((manifest, received))
 }
@@ -260,7 +261,7 @@ async fn pull(
     };
     let workspace = Workspace::create(worker, sessions, context).await?;
     let stage = (context, Stage::Cloning);
-    let received = receive(
+    let mut received = receive(
         worker,
         &workspace,
         sessions,
@@ -297,7 +298,8 @@ async fn pull(
         }
         Err(code) => return Err(refused(code, &manifest, &received.branch)),
     }
-    sessions.remember(&manifest, tip.tree).await;
+    received.brought.folded = workspace.fold_received(&mut manifest).await?;
+    sessions.remember(&manifest, tip.tree, &received.brought).await;
     Ok((manifest, received))
 }
 

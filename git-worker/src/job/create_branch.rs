@@ -211,7 +211,7 @@ async fn move_to_base(
         ..Wanted::default()
     };
     let stage = (context, Stage::DownloadingSession);
-    let received = receive(worker, &workspace, sessions, manifest, (from, wanted), stage).await?;
+    let mut received = receive(worker, &workspace, sessions, manifest, (from, wanted), stage).await?;
     match &received.tip {
         Tip::Other(commit) => {
             let worktree = (manifest.worktree, commit.tree);
@@ -219,7 +219,8 @@ async fn move_to_base(
             stand_at(manifest, &received.branch, commit);
             let upstream = manifest.upstream;
             workspace.upload_new_objects(manifest, upstream).await?;
-            sessions.remember(manifest, commit.tree).await;
+            received.brought.folded = workspace.fold_received(manifest).await?;
+            sessions.remember(manifest, commit.tree, &received.brought).await;
             if manifest.lfs.is_some() {
                 let lfs = Lfs {
                     worker,

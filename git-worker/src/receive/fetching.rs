@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use mayfly_git::fetch::{self, Destination, FetchError, FetchProgress, FetchRequest, Fetched, WHOLE_HISTORY};
 use mayfly_git::remote::{Remote, TransferLimits};
-use mayfly_protocol::BranchName;
 use mayfly_protocol::request::History;
+use mayfly_protocol::{BranchName, CommitId};
 use mayfly_session::{IncomingPack, KnownRepository, Manifest, SessionStore};
 use mayfly_worker::JobContext;
 use serde_json::json;
@@ -35,6 +35,8 @@ pub(super) struct Fetching<'a> {
 pub(super) struct Arrived {
     pub(super) fetched: Fetched,
     pub(super) incoming: IncomingPack,
+    /// The commits that the remote was told of, where all that they reach is here or in the storage.
+    pub(super) have: Option<Vec<CommitId>>,
 }
 
 /// Whether nothing has been fetched into the session yet.
@@ -145,7 +147,12 @@ impl Fetching<'_> {
         };
         let cancel = &self.context.cancel;
         let fetched = fetch::fetch(client, self.remote, request, into, limits, progress, cancel).await?;
-        Ok(Arrived { fetched, incoming })
+        let is_whole = request.depth.is_none() && request.shallow.is_empty();
+        Ok(Arrived {
+            fetched,
+            incoming,
+            have: is_whole.then(|| request.have.clone()),
+        })
     }
 
     /// A place for the pack of one fetch; nothing is there until bytes come, and what came is discarded with a transfer that is left.

@@ -52,7 +52,7 @@ impl Cost {
 }
 
 /// A rig whose storage counts.
-async fn counted() -> (Rig, Arc<Metered>) {
+pub(super) async fn counted() -> (Rig, Arc<Metered>) {
     let mut rig = Rig::new().await;
     let metered = Arc::new(Metered::new(Arc::clone(&rig.storage)));
     rig.storage = Arc::clone(&metered) as Arc<dyn ObjectStore>;
@@ -68,7 +68,7 @@ async fn commit(rig: &Rig, session: &str, number: usize) {
 }
 
 /// All packs of a session in a repository of git's own.
-async fn as_git_sees_it(rig: &Rig, manifest: &Manifest, folder: &Path) -> GitFolder {
+pub(super) async fn as_git_sees_it(rig: &Rig, manifest: &Manifest, folder: &Path) -> GitFolder {
     let repo = BareRepo::init(folder, "session", "main");
     let into = repo.path().join("objects/pack");
     let packs = manifest.packs.iter();
@@ -88,7 +88,7 @@ async fn objects(rig: &Rig, session: &str) -> BTreeSet<String> {
 }
 
 /// Git finds everything that the session stands on, in its packs alone.
-async fn is_whole(rig: &Rig, session: &str) {
+pub(super) async fn is_whole(rig: &Rig, session: &str) {
     let (folder, manifest) = (tempfile::tempdir().unwrap(), rig.manifest(session).await.unwrap());
     let repo = as_git_sees_it(rig, &manifest, folder.path()).await;
     let head = manifest.head.unwrap().to_string();
@@ -100,7 +100,7 @@ async fn is_whole(rig: &Rig, session: &str) {
     repo.text(&["ls-tree", "-r", "-t", &manifest.worktree.to_string()]);
 }
 
-fn of_kind(manifest: &Manifest, kind: PackKind) -> Vec<PackEntry> {
+pub(super) fn of_kind(manifest: &Manifest, kind: PackKind) -> Vec<PackEntry> {
     let packs = manifest.packs.iter().filter(|entry| entry.kind == kind);
     packs.cloned().collect()
 }
@@ -270,7 +270,7 @@ fn announces_damage(ran: &Ran) -> bool {
 }
 
 /// Flips bits in the content of a stored pack, or removes it.
-async fn damage(rig: &Rig, entry: &PackEntry, is_gone: bool) {
+pub(super) async fn damage(rig: &Rig, entry: &PackEntry, is_gone: bool) {
     let name = format!("{}.pack", entry.name);
     let listed = rig.storage.list("").await.unwrap();
     let found = listed.into_iter().find(|it| it.key.to_string().ends_with(&name));

@@ -1,14 +1,21 @@
-//! Which of a session's packs a job writes anew as one: a function of their sizes, with no clock and no I/O.
+//! Which of a session's packs a job writes anew as one: functions of their sizes, with no clock and no I/O.
 //!
 //! Each job adds a small pack, and each later one reads the small packs whole. So from time to time a job *folds*: what the next job reads goes into
 //! one small pack, the rest into one that is read object by object, and both are listed in place of several. The sizes of what is left form a
 //! geometric progression, as `git repack --geometric=2` makes it: an object is written again only into a pack that is at least half as large again
 //! as the one that it was in, so however many jobs there are, it is written a number of times that grows with the logarithm of the session's size.
+//!
+//! Each pull adds a pack of what the remote had new, which is read object by object; the more of them there are, the more indexes are asked for one.
+//! They are folded by the same progression, into one. What came first is far larger than what follows, and stays where it is.
 
 use crate::manifest::{PackEntry, PackKind, PackScope};
 
 /// The small packs of jobs at which they are folded, that of the folding job among them.
 const FOLD_AT: usize = 8;
+/// The packs of the remote that have to go together before they are folded.
+const FOLD_RECEIVED_AT: usize = 8;
+/// How many of the largest packs that are folded go together at most.
+const FOLD_RECEIVED_WHOLES: u64 = 2;
 /// How many times as large as all smaller ones together a pack must be to stay.
 const FACTOR: u64 = 2;
 
@@ -31,6 +38,29 @@ pub fn packs_to_fold(packs: &[PackEntry], made_bytes: u64, whole_bytes: u64) -> 
     past.truncate(before_progression(below, &sizes));
     folded.extend(past);
     folded
+}
+
+/// The packs of the remote that a job folds, the smallest first; none where that does not pay yet.
+///
+/// A pack of more than `whole_bytes` is never written again, and those that go together have twice as many bytes at most: to write
+/// so much anew takes some seconds.
+pub fn received_to_fold(packs: &[PackEntry], whole_bytes: u64) -> Vec<&PackEntry> {
+    let is_received = |entry: &&PackEntry| entry.kind == PackKind::Base && entry.pack_bytes <= whole_bytes;
+    let mut received: Vec<&PackEntry> = packs.iter().filter(is_received).collect();
+    received.sort_by_key(|entry| entry.pack_bytes);
+    let sizes: Vec<u64> = received.iter().map(|entry| entry.pack_bytes).collect();
+    received.truncate(before_progression(0, &sizes));
+    if received.len() < FOLD_RECEIVED_AT {
+        return Vec::new();
+    }
+    let mut bytes = 0;
+    received
+        .into_iter()
+        .take_while(|entry| {
+            bytes += entry.pack_bytes;
+            bytes <= FOLD_RECEIVED_WHOLES.saturating_mul(whole_bytes)
+        })
+        .collect()
 }
 
 /// How many of the sizes, which ascend, are to go together with `below`, so that each of the others is large enough beside all that is smaller.
@@ -180,7 +210,87 @@ mod tests {
         }
     }
 
+    /// The sizes of the packs of the remote that are folded, and of those that are not.
+    fn received(base: &[u64]) -> (Vec<u64>, Vec<u64>) {
+        let mut packs = vec![
+            pack(PackKind::Trees, 5),
+            pack(PackKind::Job, 5),
+            pack(PackKind::Past, 5),
+        ];
+        packs.extend(base.iter().map(|bytes| pack(PackKind::Base, *bytes)));
+        let folded = received_to_fold(&packs, MAX_WHOLE_BYTES);
+        assert!(folded.iter().all(|entry| entry.kind == PackKind::Base));
+        let is_left = |entry: &&PackEntry| entry.kind == PackKind::Base && !folded.contains(entry);
+        let left = packs.iter().filter(is_left).map(|entry| entry.pack_bytes);
+        (
+            folded.iter().map(|entry| entry.pack_bytes).collect(),
+            left.collect(),
+        )
+    }
+
+    #[test]
+    fn packs_of_pulls_are_folded_when_many_go_together_and_what_is_large_stays() {
+        let (small, whole) = ([KIB; 8], MAX_WHOLE_BYTES);
+        type Case<'a> = (&'a [u64], &'a [u64]);
+        let cases: [Case<'_>; 9] = [
+            (&[], &[]),
+            (&small[1..], &[]),
+            (&small, &small),
+            // What came first is no part of it, neither where it is large nor where it is only larger than the rest.
+            (&[[whole + 1].as_slice(), &small].concat(), &small),
+            (&[[16 * KIB].as_slice(), &small].concat(), &small),
+            (
+                &[[16 * KIB - 1].as_slice(), &small].concat(),
+                &[small.as_slice(), &[16 * KIB - 1]].concat(),
+            ),
+            // A progression has as many as it has.
+            (&[1, 2, 6, 18, 54, 162, 486, 1458, 4374, 13122], &[]),
+            // No more are taken at once than fit.
+            (&[whole; 9], &[whole; 2]),
+            (&[whole + 1; 30], &[]),
+        ];
+        for (base, expected) in cases {
+            let (folded, left) = received(base);
+            assert_eq!(folded, expected, "{base:?}");
+            assert_eq!(folded.len() + left.len(), base.len());
+        }
+    }
+
+    /// Pulls that bring packs of these sizes onto a first one; gives the most small packs that there were, and the bytes that were written again.
+    fn pulled(first: u64, sizes: &[u64]) -> (usize, u64) {
+        let (mut base, mut most, mut written) = (vec![first], 0, 0);
+        for size in sizes {
+            base.push(*size);
+            let (folded, left) = received(&base);
+            if !folded.is_empty() {
+                base = left;
+                base.push(folded.iter().sum());
+            }
+            written += folded.iter().sum::<u64>();
+            most = most.max(base.iter().filter(|bytes| **bytes <= MAX_WHOLE_BYTES).count());
+        }
+        (most, written)
+    }
+
+    #[test]
+    fn a_thousand_pulls_leave_few_packs_and_write_each_object_a_few_times() {
+        for size in [500, 20 * KIB, 300 * KIB] {
+            let (most, written) = pulled(100 * MIB, &[size; 1000]);
+            assert!(most <= 12, "{size}: {most}");
+            assert!(written <= 6 * 1000 * size, "{size}: {written}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_small_packs_of_the_remote_are_few_whatever_pulls_bring(
+            first in prop_oneof![1..MIB, 1..100 * MIB],
+            sizes in prop::collection::vec(prop_oneof![1..10 * KIB, 1..MIB, 1..40 * MIB], 1..150),
+        ) {
+            let (most, _) = pulled(first, &sizes);
+            prop_assert!(most <= FOLD_RECEIVED_AT + 24, "{most}");
+        }
+
         #[test]
         fn the_packs_that_the_next_job_reads_are_few_whatever_jobs_make(
             sizes in prop::collection::vec(prop_oneof![1..10 * KIB, 1..MIB, 1..40 * MIB], 1..200),

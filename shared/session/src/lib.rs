@@ -27,7 +27,7 @@ mod store;
 pub mod view;
 
 pub use delete::{DeleteError, Deleted};
-pub use fold::packs_to_fold;
+pub use fold::{packs_to_fold, received_to_fold};
 pub use idempotency::{Claimed, HexDigest, KeyArchive, KeyArchiveError, KeyRecord};
 pub use incoming::IncomingPack;
 pub use lfs::{Lfs, LfsEntry, LfsList, LfsOrigin, LfsStoreError, LfsWeek};
@@ -42,5 +42,5 @@ pub use owed_webhook::OwedWebhook;
 pub use pack_name::{InvalidPackName, PackName};
 pub use packed::PackedObjects;
 pub use pin::PinError;
-pub use repository::{KnownRepository, KnownTip};
+pub use repository::{Brought, FoldedPacks, KnownRepository, KnownTip};
 pub use store::{LoadError, SaveError, Session, SessionStore};

@@ -250,6 +250,11 @@ impl Manifest {
         self.head != self.upstream
     }
 
+    /// Whether nothing of the history was left out.
+    pub fn has_all_history(&self) -> bool {
+        self.shallow.is_empty() && self.fetched.depth.is_none()
+    }
+
     /// All packs that the session holds, those of an intent too.
     pub fn listed_packs(&self) -> impl Iterator<Item = &PackEntry> {
         let intended = self.intent.iter().flat_map(|intent| &intent.packs);

@@ -317,8 +317,7 @@ impl<'a> Collection<'a> {
 /// Carries a plan over into the document.
 fn apply(plan: &RepositoryPlan, known: &mut KnownRepository, at: OffsetDateTime) {
     if plan.forget.is_some() {
-        known.tips.clear();
-        known.packs.clear();
+        *known = known.emptied();
     }
     known
         .retired

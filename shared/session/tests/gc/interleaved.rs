@@ -9,7 +9,8 @@ use mayfly_protocol::lfs::{LfsId, LfsPointer};
 use mayfly_protocol::{JobId, JobKind, ObjectId, SessionId, TenantId};
 use mayfly_session::gc::{Gc, GcPolicy};
 use mayfly_session::{
-    LfsEntry, LfsOrigin, LfsWeek, Manifest, PackEntry, PackKind, PackScope, Session, SessionStore,
+    Brought, FoldedPacks, LfsEntry, LfsOrigin, LfsWeek, Manifest, PackEntry, PackKind, PackScope, Session,
+    SessionStore,
 };
 use mayfly_storage::ObjectStore;
 use sha2::{Digest, Sha256};
@@ -95,16 +96,20 @@ async fn clone(
     fetch(sessions, manifest, content, folder).await
 }
 
-/// What came from a remote: a pack, and one of the trees; remembered for other clones before the session is saved.
+/// What came from a remote: a pack, and one of the trees; remembered for other clones before the session is saved. A job that folds lists one
+/// pack in place of all that came before.
 async fn fetch(
     sessions: &SessionStore,
     manifest: &mut Manifest,
     content: u64,
     folder: &TempDir,
 ) -> Option<()> {
+    if let Some(known) = sessions.known_repository(&manifest.repo_url).await {
+        known.list_in(manifest);
+    }
     let base = pack_files(folder, &format!("base {content}"));
     let base = sessions.upload_pack(manifest, &base, PackKind::Base).await.ok()?;
-    manifest.add_pack(base);
+    manifest.add_pack(base.clone());
     let trees = pack_files(folder, &format!("trees {content}"));
     let trees = sessions
         .upload_pack(manifest, &trees, PackKind::Trees)
@@ -114,7 +119,20 @@ async fn fetch(
     let commit = ObjectId::from_bytes([content as u8; 20]);
     manifest.head = Some(commit);
     manifest.refs.insert("refs/heads/main".into(), commit);
-    sessions.remember(manifest, commit).await;
+    let is_base = |pack: &&PackEntry| pack.kind == PackKind::Base;
+    let of: Vec<_> = manifest.packs.iter().filter(is_base).cloned().collect();
+    let mut brought = Brought {
+        have: content.is_multiple_of(2).then(Vec::new),
+        packs: vec![base],
+        folded: None,
+    };
+    if of.len() > 2 {
+        let into = pack_files(folder, &format!("folded {content} {}", manifest.generation.0));
+        let into = sessions.upload_pack(manifest, &into, PackKind::Base).await.ok()?;
+        manifest.replace_packs(&of, [into.clone()]);
+        brought.folded = Some(FoldedPacks { of, into });
+    }
+    sessions.remember(manifest, commit, &brought).await;
     Some(())
 }
 
