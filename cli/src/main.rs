@@ -21,6 +21,8 @@ mod worker;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mayfly_telemetry::task;
+use tokio_util::task::TaskTracker;
 
 /// Mayfly: a fleet of one-job git workers behind a gateway.
 #[derive(Debug, Parser)]
@@ -106,7 +108,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Sessions(args) => on(threads, client::commands::sessions(args)),
         Command::Workers(args) => on(threads, client::commands::workers(args)),
         Command::Keys(command) => keys::command(command),
-        Command::Gateway(args) => on(threads, up::gateway_command(args)),
+        Command::Gateway(args) => on(threads, serve(up::gateway_command(args))),
         Command::Gc(args) => on(threads, gc::command(args)),
         Command::Health(args) => on(threads, health::command(args)),
         Command::GitWorker(args) => {
@@ -133,6 +135,14 @@ fn on<E: Into<anyhow::Error>>(
     // A job that ignores its cancellation may still hold a blocking thread, which nobody waits for any more.
     runtime.shutdown_background();
     outcome.map_err(Into::into)
+}
+
+/// Runs a server on an async thread: the main thread would have to be woken for each connection.
+async fn serve(server: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> anyhow::Result<()> {
+    match task::spawn(&TaskTracker::new(), server).await {
+        Ok(served) => served,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }
 
 /// Logs where a panic happened. Its text is left out: it may quote what a job was given, and so a secret.

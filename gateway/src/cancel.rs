@@ -21,10 +21,11 @@ pub(crate) async fn overdue(config: &GatewayConfig, job: &Job) {
 /// Waits until the job is cancelled, tells its worker, and returns when the end has not come in time.
 pub(crate) async fn without_end(gateway: &Gateway, worker: &WorkerUrl, job: &Job) {
     job.cancelled.cancelled().await;
-    let told = async {
+    // On the heap: every job that runs waits here, and few are cancelled.
+    let told = Box::pin(async {
         tell(gateway, worker, &job.id).await;
         pending::<()>().await;
-    };
+    });
     // The end, if it comes, is seen by whoever follows the stream.
     let _late = timeout(gateway.config.cancel_timeout, told).await;
 }

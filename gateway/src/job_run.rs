@@ -103,7 +103,7 @@ impl JobRun {
         body: HeldBody,
         record: Arc<OpenRecord>,
         trace: JobTrace,
-    ) -> Self {
+    ) -> Box<Self> {
         let waits = watch::Sender::new(false);
         let keeper = |exchange| {
             let waiting = Waiting {
@@ -113,7 +113,7 @@ impl JobRun {
             let shelter = Shelter::new(waiting, waits.subscribe(), gateway.config.queue_timeout);
             Keeper::new(exchange, writer.job(), place.permit(), shelter)
         };
-        let mut run = Self {
+        let mut run = Box::new(Self {
             deadline: Instant::now() + gateway.config.queue_timeout,
             keeper: gateway.exchange.as_ref().map(keeper),
             gateway,
@@ -129,7 +129,7 @@ impl JobRun {
             last_position: None,
             last_retry: None,
             last_refusal: None,
-        };
+        });
         if run.keeper.is_none() {
             run.say_position(position);
         }
@@ -148,23 +148,24 @@ impl JobRun {
         task::spawn(&self.gateway.running, keeper.run());
     }
 
-    /// Carries the job to its end.
-    pub(crate) async fn carry_out(mut self) {
-        self.line_up().await;
+    /// Carries the job to its end. The job is on the heap: its task would have room for it in each of its steps.
+    pub(crate) async fn carry_out(mut self: Box<Self>) {
+        Box::pin(self.line_up()).await;
         loop {
             let lease = match self.wait().await {
                 Waited::Worker(lease) => lease,
-                Waited::Over(failure) => return self.end(failure).await,
+                Waited::Over(failure) => return Box::pin(self.end(failure)).await,
             };
             self.trace.attempts(self.attempt, lease.url());
-            if let Some(unsent) = self.note_worker(&lease).await {
+            if let Some(unsent) = Box::pin(self.note_worker(&lease)).await {
                 lease.release(Release::Untouched);
                 return match unsent {
-                    Unsent::Over(failure) => self.end(failure).await,
+                    Unsent::Over(failure) => Box::pin(self.end(failure)).await,
                     Unsent::Elsewhere => self.leave(),
                 };
             }
-            let tried = self.offer(&lease).await;
+            // On the heap, as is all that is over before the job runs: a job that runs holds no room for it.
+            let tried = Box::pin(self.offer(&lease)).await;
             if tried.may_have_begun() {
                 self.is_touched = true;
                 self.writer.touch();
@@ -174,7 +175,7 @@ impl JobRun {
                     Followed::Ended(end) => return self.end_well(lease, stream, end).await,
                     Followed::GivenUp(failure) => {
                         lease.release(Release::Failed);
-                        return self.end(failure).await;
+                        return Box::pin(self.end(failure)).await;
                     }
                     Followed::Stopped => {
                         lease.release(Release::Failed);
@@ -190,7 +191,7 @@ impl JobRun {
                     self.cancel_unheard(&lease);
                     lease.release(Release::Failed);
                     let failure = cancel::unsettled(&self.gateway.config);
-                    return self.end(failure).await;
+                    return Box::pin(self.end(failure)).await;
                 }
                 Tried::Not(outcome) => match retry::judge(&outcome) {
                     Verdict::NextWorker(aside) => {
@@ -201,12 +202,12 @@ impl JobRun {
                     Verdict::Fail(failure, aside) => {
                         tracing::warn!(job.id = %self.writer.job().id, worker = %lease.url(), "the worker {outcome}");
                         lease.release(Release::Refused(aside));
-                        return self.end(failure).await;
+                        return Box::pin(self.end(failure)).await;
                     }
                     Verdict::Lost(failure) => Loss { failure, relayed: 0 },
                 },
             };
-            if let Some(end) = self.end_of_lost(&lost).await {
+            if let Some(end) = Box::pin(self.end_of_lost(&lost)).await {
                 lease.release(Release::Failed);
                 return self.finish(end);
             }
@@ -334,7 +335,7 @@ impl JobRun {
     }
 
     /// Ends the job as its worker did. The session is free before the client can send its next job, and the worker once it has seen its stream delivered.
-    async fn end_well(self, lease: Lease, mut stream: WorkerStream, end: End) {
+    async fn end_well(self: Box<Self>, lease: Lease, mut stream: WorkerStream, end: End) {
         let linger = self.gateway.config.linger;
         self.finish(end);
         relay::linger(&mut stream, linger).await;
@@ -343,7 +344,7 @@ impl JobRun {
     }
 
     /// Ends the job as the gateway says, once that is kept.
-    async fn end(self, failure: Failure) {
+    async fn end(self: Box<Self>, failure: Failure) {
         let end = self.kept(failure).await;
         self.finish(end);
     }
@@ -354,7 +355,7 @@ impl JobRun {
         outcome::keep_own(&self.gateway, &self.writer, attempt, failure).await
     }
 
-    fn finish(self, end: End) {
+    fn finish(self: Box<Self>, end: End) {
         let Self {
             writer,
             place,
@@ -362,7 +363,7 @@ impl JobRun {
             gateway,
             trace,
             ..
-        } = self;
+        } = *self;
         trace.ended(&end);
         drop(place);
         let job = Arc::clone(writer.job());
@@ -376,7 +377,7 @@ impl JobRun {
     }
 
     /// The gateway ends before the job. With a storage the next gateway goes on with it; without one nobody here could say any more how it ends.
-    fn leave(self) {
+    fn leave(self: Box<Self>) {
         match self.gateway.own_jobs {
             Some(_) => self.writer.leave(),
             None => self.finish(End::Ours(stopped())),

@@ -36,6 +36,7 @@ mod relay;
 pub mod retry;
 mod routes;
 mod run;
+mod sealing;
 mod sessions;
 mod state;
 mod watch;

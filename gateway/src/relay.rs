@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 use tokio::time::{Instant, timeout_at};
 
 use crate::jobs::{End, JobWriter};
-use crate::worker_client::WorkerStream;
+use crate::worker_client::{Cut, WorkerStream};
 
 /// The bounds of a relay.
 #[derive(Debug, Clone, Copy)]
@@ -120,7 +120,7 @@ pub(crate) fn take(
 /// Reads what a worker still sends after its terminal event, so that it sees its stream delivered.
 pub(crate) async fn linger(stream: &mut WorkerStream, patience: Duration) {
     let until = Instant::now() + patience;
-    while let Ok(Some(Ok(_))) = timeout_at(until, stream.frame()).await {}
+    while let Ok(Some(Ok(_))) = timeout_at(until, stream.chunk()).await {}
 }
 
 async fn next_chunk(
@@ -128,16 +128,10 @@ async fn next_chunk(
     silent_at: Instant,
     silence: Duration,
 ) -> Result<Bytes, RelayError> {
-    loop {
-        let frame = timeout_at(silent_at, stream.frame()).await;
-        match frame.map_err(|_| RelayError::Silent(silence))? {
-            Some(Ok(frame)) => {
-                if let Ok(chunk) = frame.into_data() {
-                    return Ok(chunk);
-                }
-            }
-            Some(Err(_)) | None => return Err(RelayError::Broken),
-        }
+    let chunk = timeout_at(silent_at, stream.chunk()).await;
+    match chunk.map_err(|_| RelayError::Silent(silence))? {
+        Some(Ok(chunk)) => Ok(chunk),
+        Some(Err(Cut)) | None => Err(RelayError::Broken),
     }
 }
 

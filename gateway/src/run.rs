@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mayfly_http::BuildError;
 use mayfly_server::{ConnectionLimits, Server, Tls, TlsError};
@@ -23,6 +24,9 @@ use crate::fleet::sources::Sources;
 use crate::peers::Peers;
 use crate::routes;
 use crate::state::Gateway;
+
+/// Below all timeouts of a job, and rarely enough to cost nothing.
+const BEAT: Duration = Duration::from_millis(200);
 
 /// The gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +91,7 @@ pub async fn run(
     follow_fleet(&gateway, &tasks, &ended);
     follow_keys(&gateway, &tasks, &ended);
     follow_exchange(&gateway, &tasks, &ended);
+    beat(&tasks, &ended);
     let peers = follow_peers(&gateway, &tasks, &ended).await;
     let server = Server::new(connection_limits(&gateway.config), routes::router(&gateway), tls);
     tokio::select! {
@@ -157,6 +162,17 @@ async fn follow_peers(
         let _ended = ended.run_until_cancelled(peers.run()).await;
     });
     Some(peers)
+}
+
+/// Keeps the runtime's next timer near. Each timer that is due before all others wakes the thread that waits for sockets, so that it waits for less; most
+/// of a job's timers never fire, and with this one none of them is the next.
+fn beat(tasks: &TaskTracker, ended: &CancellationToken) {
+    let ended = ended.clone();
+    task::spawn(tasks, async move {
+        let mut beats = tokio::time::interval(BEAT);
+        // There is nothing to do but to have been waited for.
+        while ended.run_until_cancelled(beats.tick()).await.is_some() {}
+    });
 }
 
 fn follow_exchange(gateway: &Arc<Gateway>, tasks: &TaskTracker, ended: &CancellationToken) {

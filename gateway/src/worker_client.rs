@@ -1,7 +1,7 @@
 //! Offers a job to one worker over HTTP/1.1: one connection for one job.
 //!
 //! There is no pool (a worker exits after its job), no proxy, no redirect and no repetition: each of them could send a job twice, or its secrets elsewhere.
-//! That is why this is hyper's bare connection: it also tells "never sent" from "sent, and no answer". This module must not know the queue.
+//! That is why this is a bare connection: it also tells "never sent" from "sent, and no answer". This module must not know the queue.
 
 mod ask;
 mod cancel;
@@ -12,10 +12,8 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Frame, Incoming};
 use mayfly_protocol::event::timestamp;
 use mayfly_protocol::{ExposeSecret, JobId, Refusal, SecretString, TenantId, header};
 use mayfly_telemetry::trace::TraceContext;
@@ -29,7 +27,9 @@ use tokio_util::either::Either;
 
 use crate::fleet::address::WorkerUrl;
 use crate::retry::Outcome;
-use link::Link;
+use link::{Body, send};
+
+pub(crate) use link::Cut;
 
 /// Plain, or with TLS on it.
 type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
@@ -60,15 +60,12 @@ pub(crate) struct WorkerClient {
 }
 
 /// The stream of a worker that took a job; dropped, its connection is closed.
-pub(crate) struct WorkerStream {
-    body: Incoming,
-    link: Link,
-}
+pub(crate) struct WorkerStream(Box<Body>);
 
 impl WorkerStream {
     /// The next piece of the stream. Nothing is lost when the future is dropped.
-    pub(crate) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, hyper::Error>> {
-        self.link.drive(self.body.frame()).await
+    pub(crate) async fn chunk(&mut self) -> Option<Result<Bytes, Cut>> {
+        self.0.chunk().await
     }
 }
 
@@ -105,18 +102,17 @@ impl WorkerClient {
     }
 
     async fn ask(&self, socket: Socket, url: &WorkerUrl, order: &Order<'_>) -> Result<WorkerStream, Outcome> {
-        let (response, link) = send(socket, self.request(url, order)?).await?;
-        judge_head(response, link).await
+        let (response, body) = send(socket, self.request(url, order)?).await?;
+        judge_head(&response, body).await
     }
 
-    fn request(&self, url: &WorkerUrl, order: &Order<'_>) -> Result<Request<Full<Bytes>>, Outcome> {
-        let mut request = Request::new(Full::new(order.body.clone()));
+    fn request(&self, url: &WorkerUrl, order: &Order<'_>) -> Result<Request<Bytes>, Outcome> {
+        let mut request = Request::new(order.body.clone());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = http::Uri::from_static(order.path);
         let headers = request.headers_mut();
         self.address(headers, url)?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(order.body.len()));
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         let ours = [
             (header::JOB_ID, order.job_id.to_string()),
@@ -148,39 +144,18 @@ impl WorkerClient {
     }
 }
 
-/// Sends a request, and waits for the head of its answer.
-async fn send(socket: Socket, request: Request<Full<Bytes>>) -> Result<(Response<Incoming>, Link), Outcome> {
-    let (mut sender, mut link) = Link::open(socket).await?;
-    let response = link.drive(sender.send_request(request)).await;
-    Ok((response.map_err(|error| failed(&error))?, link))
-}
-
 fn unsendable<E>(_: E) -> Outcome {
     Outcome::Unreachable("the request cannot be written as HTTP".to_owned())
 }
 
-/// A request that hyper never began to write is as good as not sent; of any other nobody knows, unless an answer of some kind came.
-fn failed(error: &hyper::Error) -> Outcome {
-    if error.is_canceled() {
-        return Outcome::Unreachable("the connection closed before the request was sent".to_owned());
-    }
-    match error.is_parse() {
-        true => Outcome::NotAStream("something that is not HTTP".to_owned()),
-        false => Outcome::NoAnswer(error.to_string()),
-    }
-}
-
-async fn judge_head(response: Response<Incoming>, mut link: Link) -> Result<WorkerStream, Outcome> {
+async fn judge_head(response: &Response<()>, body: Body) -> Result<WorkerStream, Outcome> {
     let status = response.status();
     match status {
-        StatusCode::OK if is_event_stream(response.headers()) => Ok(WorkerStream {
-            body: response.into_body(),
-            link,
-        }),
+        StatusCode::OK if is_event_stream(response.headers()) => Ok(WorkerStream(Box::new(body))),
         StatusCode::TOO_MANY_REQUESTS => Err(Outcome::Busy),
         StatusCode::SERVICE_UNAVAILABLE => Err(Outcome::Unready),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Outcome::Unauthorized),
-        _ => Err(match read_refusal(response, &mut link).await {
+        _ => Err(match read_refusal(status, body).await {
             Some(refusal) if refusal.code.status() == status.as_u16() => Outcome::Refused(refusal),
             _ => Outcome::NotAStream(format!("status {}", status.as_u16())),
         }),
@@ -193,11 +168,9 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     essence.trim().eq_ignore_ascii_case("text/event-stream")
 }
 
-async fn read_refusal(response: Response<Incoming>, link: &mut Link) -> Option<Refusal> {
-    if response.status().is_success() {
+async fn read_refusal(status: StatusCode, mut body: Body) -> Option<Refusal> {
+    if status.is_success() {
         return None;
     }
-    let body = Limited::new(response.into_body(), MAX_REFUSAL_BYTES).collect();
-    let body = link.drive(body).await.ok()?;
-    serde_json::from_slice(&body.to_bytes()).ok()
+    serde_json::from_slice(&body.whole(MAX_REFUSAL_BYTES).await?).ok()
 }

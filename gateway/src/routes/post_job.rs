@@ -12,6 +12,7 @@ use mayfly_server::refuse;
 use mayfly_telemetry::task;
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::task::yield_now;
 
 use crate::access::Caller;
 use crate::dispatch::AdmitError;
@@ -98,6 +99,8 @@ async fn begin(
         (_, None) => {}
     }
     if let Ok(job) = &started {
+        // The worker is called before the client is answered: that takes the longer way.
+        yield_now().await;
         // Whoever hears of the job finds it at every gateway, and jobs that are sent later behind it.
         job.log.begun().await;
     }

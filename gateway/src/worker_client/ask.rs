@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -25,19 +24,18 @@ impl WorkerClient {
 
     async fn ask_status(&self, url: &WorkerUrl) -> Result<bool, Outcome> {
         let socket = self.connect(url).await?;
-        let mut request = Request::new(Full::new(Bytes::new()));
+        let mut request = Request::new(Bytes::new());
         *request.uri_mut() = http::Uri::from_static("/status");
         self.address(request.headers_mut(), url)?;
-        let (answer, mut link) = send(socket, request).await?;
+        let (answer, mut body) = send(socket, request).await?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Outcome::Unauthorized),
             status => return Err(Outcome::NotAStream(format!("status {}", status.as_u16()))),
         }
-        let body = Limited::new(answer.into_body(), MAX_REFUSAL_BYTES).collect();
-        let body = link.drive(body).await;
-        let body = body.map_err(|error| Outcome::NoAnswer(error.to_string()))?;
-        let status: Status = serde_json::from_slice(&body.to_bytes())
+        let body = body.whole(MAX_REFUSAL_BYTES).await;
+        let body = body.ok_or_else(|| Outcome::NoAnswer("its status breaks off, or is too long".to_owned()))?;
+        let status: Status = serde_json::from_slice(&body)
             .map_err(|_| Outcome::NotAStream("something that is no worker's status".to_owned()))?;
         Ok(status.state == "idle")
     }

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
-use http_body_util::Full;
 use mayfly_protocol::JobId;
 use tokio::time::timeout;
 
@@ -19,16 +18,16 @@ impl WorkerClient {
 
     async fn ask_to_cancel(&self, url: &WorkerUrl, job: &JobId) -> Result<(), Outcome> {
         let socket = self.connect(url).await?;
-        let mut request = Request::new(Full::new(Bytes::new()));
+        let mut request = Request::new(Bytes::new());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = format!("/jobs/{job}/cancel").parse().map_err(unsendable)?;
         self.address(request.headers_mut(), url)?;
-        let (answer, mut link) = send(socket, request).await?;
+        let (answer, body) = send(socket, request).await?;
         let status = answer.status();
         match status {
             StatusCode::ACCEPTED => Ok(()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Outcome::Unauthorized),
-            _ => Err(match read_refusal(answer, &mut link).await {
+            _ => Err(match read_refusal(status, body).await {
                 Some(refusal) => Outcome::Refused(refusal),
                 None => Outcome::NotAStream(format!("status {}", status.as_u16())),
             }),

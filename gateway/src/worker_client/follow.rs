@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{HeaderName, HeaderValue, Method, Request};
-use http_body_util::Full;
 use mayfly_protocol::JobId;
 use tokio::time::timeout;
 
@@ -25,14 +24,14 @@ impl WorkerClient {
 
     async fn ask_to_follow(&self, url: &WorkerUrl, job: &JobId, after: u64) -> Result<WorkerStream, Outcome> {
         let socket = self.connect(url).await?;
-        let mut request = Request::new(Full::new(Bytes::new()));
+        let mut request = Request::new(Bytes::new());
         *request.method_mut() = Method::GET;
         *request.uri_mut() = format!("/jobs/{job}/events").parse().map_err(unsendable)?;
         let headers = request.headers_mut();
         self.address(headers, url)?;
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         headers.insert(HeaderName::from_static("last-event-id"), HeaderValue::from(after));
-        let (answer, link) = send(socket, request).await?;
-        judge_head(answer, link).await
+        let (answer, body) = send(socket, request).await?;
+        judge_head(&answer, body).await
     }
 }

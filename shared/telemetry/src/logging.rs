@@ -12,6 +12,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use trace_id::{TraceIds, WithTraceId};
 
+// Records of the `log` crate come into this log, too, and below `debug` some libraries write whole requests there, tokens and all: no build has them.
+const _: () = assert!(log::STATIC_MAX_LEVEL as usize <= log::LevelFilter::Debug as usize);
+
 /// The form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
