@@ -89,7 +89,11 @@ impl Dispatcher {
         let ticket = admitted.map_err(AdmitError::Full)?;
         let position = state.queue.position(ticket).expect("it was put there just now");
         let told = state.wait(ticket, job);
-        self.grant(&mut state);
+        state.grant(Instant::now());
+        // Who has a worker now does not wait beside the question whether another is idle: that is asked when the next job ends.
+        if state.queue.wants_worker(kind) {
+            self.changed.notify_one();
+        }
         let place = Place {
             dispatcher: Arc::clone(self),
             kind,

@@ -112,8 +112,22 @@ mod tests {
         for (secret, place, sealed) in [
             (NEW, place, &sealed[..]),
             (OLD, of_waiting_jobs, &sealed),
-            (OLD, Place { tenant: &other, ..place }, &sealed),
-            (OLD, Place { job: &another, ..place }, &sealed),
+            (
+                OLD,
+                Place {
+                    tenant: &other,
+                    ..place
+                },
+                &sealed,
+            ),
+            (
+                OLD,
+                Place {
+                    job: &another,
+                    ..place
+                },
+                &sealed,
+            ),
             (OLD, place, &changed),
             (OLD, place, &sealed[..5]),
             (OLD, place, b""),

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use crate::fleet::address::WorkerUrl;
 use crate::retry::{Aside, Pauses};
 
-/// While fewer workers are idle, those that are set aside are asked, though no job waits for them: the next jobs are to find one that is known to be idle.
+/// While fewer workers are idle, as many of those that are set aside are asked as are missing, though no job waits for them: the next jobs are to find one that
+/// is known to be idle.
 const IDLE_RESERVE: usize = 32;
 
 /// One worker: its address, and for a process of this machine which of those that had the address.
@@ -152,6 +153,8 @@ struct Order {
     /// The one that most likely takes a job first: no failures, then longest unused.
     idle: BTreeSet<(u32, u64, WorkerKey)>,
     aside: BTreeSet<(Instant, WorkerKey)>,
+    /// Those that are being asked.
+    asked: usize,
 }
 
 impl Order {
@@ -163,7 +166,8 @@ impl Order {
             Standing::SetAside { until, .. } => {
                 self.aside.insert((until, key.clone()));
             }
-            Standing::Busy(_) | Standing::Asked(_) | Standing::Spent => {}
+            Standing::Asked(_) => self.asked += 1,
+            Standing::Busy(_) | Standing::Spent => {}
         }
     }
 
@@ -175,7 +179,8 @@ impl Order {
             Standing::SetAside { until, .. } => {
                 self.aside.remove(&(until, key.clone()));
             }
-            Standing::Busy(_) | Standing::Asked(_) | Standing::Spent => {}
+            Standing::Asked(_) => self.asked -= 1,
+            Standing::Busy(_) | Standing::Spent => {}
         }
     }
 }
@@ -375,7 +380,7 @@ impl Roster {
 
     /// When the next worker is to be asked whether it is idle; `None` where none is.
     pub fn next_due(&self, is_wanted: bool) -> Option<Instant> {
-        if !is_wanted && self.order.idle.len() >= IDLE_RESERVE {
+        if !is_wanted && self.order.idle.len() + self.order.asked >= IDLE_RESERVE {
             return None;
         }
         self.order.aside.first().map(|(until, _)| *until)

@@ -120,10 +120,18 @@ fn who_is_not_wanted_is_not_asked_while_enough_are_idle() {
         (roster.next_due(false), roster.ask_next(false, later)),
         (None, None)
     );
-    assert_eq!(roster.ask_next(true, later), Some(key));
-    let other = roster.take(&JobId::new_now()).unwrap();
-    roster.release(&other, Release::Done, now, 1.0);
-    assert_eq!(roster.ask_next(false, later), Some(other));
+    assert_eq!(roster.ask_next(true, later), Some(key.clone()));
+    roster.told(&key, Told::Idle, later, 1.0);
+    for _ in 0..10 {
+        let used = roster.take(&JobId::new_now()).unwrap();
+        roster.release(&used, Release::Done, now, 1.0);
+    }
+    // Nine are missing from the reserve, so nine are asked, and not all at once that may be.
+    for _ in 0..9 {
+        assert!(roster.ask_next(false, later).is_some());
+    }
+    assert_eq!(roster.ask_next(false, later), None);
+    assert!(roster.ask_next(true, later).is_some());
 }
 
 #[test]

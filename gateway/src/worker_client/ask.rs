@@ -34,7 +34,8 @@ impl WorkerClient {
             status => return Err(Outcome::NotAStream(format!("status {}", status.as_u16()))),
         }
         let body = body.whole(MAX_REFUSAL_BYTES).await;
-        let body = body.ok_or_else(|| Outcome::NoAnswer("its status breaks off, or is too long".to_owned()))?;
+        let body =
+            body.ok_or_else(|| Outcome::NoAnswer("its status breaks off, or is too long".to_owned()))?;
         let status: Status = serde_json::from_slice(&body)
             .map_err(|_| Outcome::NotAStream("something that is no worker's status".to_owned()))?;
         Ok(status.state == "idle")

@@ -168,10 +168,7 @@ fn no_answer(error: &io::Error, is_unsent: bool, unread: &[u8]) -> Outcome {
 }
 
 /// The head of an answer, taken from what was read, once all of it is there.
-fn head_of(
-    call: &mut Call<RecvResponse>,
-    unread: &mut Vec<u8>,
-) -> Result<Option<Response<()>>, Outcome> {
+fn head_of(call: &mut Call<RecvResponse>, unread: &mut Vec<u8>) -> Result<Option<Response<()>>, Outcome> {
     let not_http = |_| Outcome::NotAStream("something that is not HTTP".to_owned());
     loop {
         let (taken, response) = call.try_response(unread, false).map_err(not_http)?;
@@ -192,7 +189,9 @@ fn head_of(
 /// A request as it is sent: its head, its body, and who reads the answer.
 fn written(request: Request<Bytes>) -> Result<(Bytes, Bytes, Call<RecvResponse>), Unwritable> {
     let (mut parts, body) = request.into_parts();
-    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    parts
+        .headers
+        .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     let (head, _) = head_and_call(Request::from_parts(parts, ()))?;
     // An answer is read alike whatever was asked, except after HEAD and CONNECT; and whoever reads it keeps the request with all its headers.
     let (_, call) = head_and_call(Request::new(()))?;

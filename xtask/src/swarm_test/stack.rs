@@ -210,7 +210,10 @@ impl Stack {
             if taken_back.is_empty() {
                 return Ok(took);
             }
-            run::say(&format!("swarm-test: taken back and deployed again: {}", taken_back.join(", ")));
+            run::say(&format!(
+                "swarm-test: taken back and deployed again: {}",
+                taken_back.join(", ")
+            ));
         }
         bail!("Swarm took {words} back {DEPLOYMENTS} times")
     }
@@ -250,7 +253,11 @@ impl Stack {
     ) -> anyhow::Result<Duration> {
         let service = self.service("git-worker");
         let before = service_image(docker, &service)?;
-        let wanted = if wanted_verdict == "completed" { image } else { &before };
+        let wanted = if wanted_verdict == "completed" {
+            image
+        } else {
+            &before
+        };
         let mut took = Duration::ZERO;
         for _ in 0..DEPLOYMENTS {
             took += move_to_image(docker, &service, image, stop)?;
