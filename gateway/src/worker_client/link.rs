@@ -12,7 +12,7 @@ use std::task::{Poll, ready};
 use bytes::{Buf, Bytes};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Request, Response};
-use tokio::io::{AsyncRead, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use ureq_proto::BodyMode;
 use ureq_proto::client::state::{RecvBody, RecvResponse};
 use ureq_proto::client::{Call, RecvResponseResult, SendRequestResult};
@@ -124,15 +124,13 @@ pub(super) async fn send(socket: Socket, request: Request<Bytes>) -> Result<(Res
     let mut rest = head.chain(body);
     let (mut reader, mut writer) = tokio::io::split(socket);
     let mut unread = Vec::new();
-    let mut broken = None;
+    let (mut is_sent, mut broken) = (false, None);
     // A worker may answer before it has read all, and then close.
     let response = loop {
-        let may_write = rest.has_remaining() && broken.is_none();
         tokio::select! {
             biased;
-            sent = writer.write_buf(&mut rest), if may_write => match sent {
-                Ok(1..) => {}
-                Ok(0) => broken = Some(io::Error::from(io::ErrorKind::WriteZero)),
+            sent = send_some(&mut writer, &mut rest), if !is_sent && broken.is_none() => match sent {
+                Ok(all) => is_sent = all,
                 Err(error) => broken = Some(error),
             },
             came = read(&mut reader, &mut unread) => {
@@ -151,12 +149,30 @@ pub(super) async fn send(socket: Socket, request: Request<Bytes>) -> Result<(Res
             }
         }
     };
+    if !is_sent && response.status().is_success() {
+        return Err(Outcome::NotAStream(
+            "an answer before it had the whole job".to_owned(),
+        ));
+    }
     let call = match call.proceed() {
         Some(RecvResponseResult::RecvBody(call)) => Some(call),
         Some(RecvResponseResult::Redirect(_) | RecvResponseResult::Cleanup(_)) | None => None,
     };
     let socket = reader.unsplit(writer);
     Ok((response, Body { socket, call, unread }))
+}
+
+/// Sends what the connection takes; true once it has all.
+async fn send_some(writer: &mut (impl AsyncWrite + Unpin), rest: &mut impl Buf) -> io::Result<bool> {
+    if !rest.has_remaining() {
+        // TLS may hold some of it.
+        writer.flush().await?;
+        return Ok(true);
+    }
+    match writer.write_buf(rest).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        _ => Ok(false),
+    }
 }
 
 fn no_answer(error: &io::Error, is_unsent: bool, unread: &[u8]) -> Outcome {
@@ -224,3 +240,7 @@ fn head_and_call(request: Request<()>) -> Result<(Vec<u8>, SendRequestResult), U
 
 /// A request is no HTTP, or its head is too long.
 struct Unwritable;
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;
