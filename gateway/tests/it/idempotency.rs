@@ -11,13 +11,15 @@ use mayfly_protocol::{JobId, TenantId};
 use mayfly_session::{HexDigest, KeyArchive, KeyRecord};
 use mayfly_storage::{Fault, FaultyStore, MemoryStore, ObjectStore, Operation, Rule, When};
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use crate::client::{self, Events, job, post};
 use crate::gateway::{TestGateway, config};
 use crate::outcomes::with;
 use crate::real_worker::{gateway_config, start_keeping};
 use crate::stub_worker::{StubWorker, waiting};
-use crate::until::until_some;
+use crate::until::{until, until_some};
 
 fn keyed(key: &str, session: &str) -> Request<Bytes> {
     with_key(job(session), key)
@@ -246,6 +248,32 @@ async fn without_an_answer_of_the_storage_nothing_is_begun() {
     assert_eq!(gateway.get("/jobs").await.1["jobs"], json!([]));
     // Without a key there is no such promise.
     assert_eq!(gateway.names_of("s").await.last().unwrap(), "completed");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_while_its_job_is_noted_leaves_no_broken_job() {
+    let worker = StubWorker::completing().await;
+    let faulty = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new()), 1));
+    let storage: Arc<dyn ObjectStore> = Arc::clone(&faulty) as _;
+    let gateway = TestGateway::start(with(&storage, &[&worker])).await;
+    // The key is taken first, and then the job is noted.
+    faulty.add(Rule::on(Operation::Put, When::Nth(2), Fault::Stall));
+    let (head, body) = keyed("k", "s").into_parts();
+    let mut socket = TcpStream::connect(gateway.address).await.unwrap();
+    let text = format!(
+        "POST {} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\nidempotency-key: k\r\ncontent-length: {}\r\n\r\n",
+        head.uri,
+        body.len()
+    );
+    socket.write_all(text.as_bytes()).await.unwrap();
+    socket.write_all(&body).await.unwrap();
+    until(|| faulty.faults() == 1).await;
+    // With a reset, as of a process that is killed; an end alone means that nothing more is sent.
+    socket.set_zero_linger().unwrap();
+    drop(socket);
+    let again = gateway.post(keyed("k", "s")).await;
+    assert_eq!(again.names().await.last().unwrap(), "completed");
+    assert_eq!(worker.seen().len(), 1);
 }
 
 #[tokio::test]
