@@ -199,9 +199,13 @@ impl Stack {
                 taken_back.clear();
                 let mut is_over = true;
                 for role in roles {
-                    match verdict(docker, &self.service(role))?.as_str() {
-                        "completed" => is_over &= all_run_with(docker, &self.service(role), words)?,
-                        "rollback_completed" => taken_back.push(*role),
+                    let service = self.service(role);
+                    match verdict(docker, &service)?.as_str() {
+                        // After a rollback Swarm may say `completed` again, of what it has gone back to.
+                        "completed" | "rollback_completed" if !asks_for(docker, &service, words)? => {
+                            taken_back.push(*role);
+                        }
+                        "completed" => is_over &= all_run_with(docker, &service, words)?,
                         _ => is_over = false,
                     }
                 }
@@ -260,9 +264,9 @@ impl Stack {
         };
         let mut took = Duration::ZERO;
         for _ in 0..DEPLOYMENTS {
-            took += move_to_image(docker, &service, image, stop)?;
+            let (verdict, moved) = move_to_image(docker, &service, image, stop)?;
+            took += moved;
             let now = service_image(docker, &service)?;
-            let verdict = verdict(docker, &service)?;
             if verdict == wanted_verdict && now == wanted {
                 return Ok(took);
             }
@@ -351,6 +355,12 @@ fn verdict(docker: &Docker, service: &str) -> anyhow::Result<String> {
     docker.text(&["service", "inspect", service, "--format", format])
 }
 
+/// Whether the service is described with these words.
+fn asks_for(docker: &Docker, service: &str, words: &str) -> anyhow::Result<bool> {
+    let spec = docker.text(&["service", "inspect", service, "--format", "{{json .Spec}}"])?;
+    Ok(spec.contains(words))
+}
+
 /// Whether every task that shall run is described with these words.
 fn all_run_with(docker: &Docker, service: &str, words: &str) -> anyhow::Result<bool> {
     let filter = "desired-state=running";
@@ -373,17 +383,26 @@ fn all_run_with(docker: &Docker, service: &str, words: &str) -> anyhow::Result<b
     Ok(!tasks.is_empty() && tasks.iter().all(described))
 }
 
-/// Moves a service to another image; returns when Swarm has its verdict.
-fn move_to_image(docker: &Docker, service: &str, image: &str, stop: &Stop) -> anyhow::Result<Duration> {
+/// Moves a service to another image; gives Swarm's verdict, and how long it took. What Swarm says later may be of an update of its own: after a rollback it
+/// moves what the bad version has left.
+fn move_to_image(
+    docker: &Docker,
+    service: &str,
+    image: &str,
+    stop: &Stop,
+) -> anyhow::Result<(String, Duration)> {
     #[rustfmt::skip]
     let update = ["service", "update", "--detach", "--no-resolve-image", "--image", image, service];
     docker.text(&update)?;
-    stop.until("the update is over", PATIENCE, || {
+    let mut said = String::new();
+    let took = stop.until("the update is over", PATIENCE, || {
+        said = verdict(docker, service)?;
         Ok(matches!(
-            verdict(docker, service)?.as_str(),
+            said.as_str(),
             "completed" | "rollback_completed" | "paused" | "rollback_paused"
         ))
-    })
+    })?;
+    Ok((said, took))
 }
 
 fn service_image(docker: &Docker, service: &str) -> anyhow::Result<String> {
