@@ -87,6 +87,7 @@ impl Tried {
                     | Outcome::Busy
                     | Outcome::Unready
                     | Outcome::Unauthorized
+                    | Outcome::Stranger(_)
                     | Outcome::Refused(_)
             ),
         }

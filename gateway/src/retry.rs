@@ -23,6 +23,10 @@ pub enum Outcome {
     /// 401 or 403: it wants another token than ours.
     #[error("refuses the gateway's WORKER_TOKEN")]
     Unauthorized,
+    /// A redirect, 404, or a client's error that is not in the contract's form: what listens there now is no worker for this job, and did nothing with it. An
+    /// address that a worker had may be somebody else's a moment later.
+    #[error("answered with status {0}, as no worker for this job does")]
+    Stranger(u16),
     /// Another refusal in the contract's form, before anything was touched.
     #[error("refused the job: {}", .0.error)]
     Refused(Refusal),
@@ -85,7 +89,7 @@ impl Outcome {
         match self {
             Self::Unreachable(_) | Self::Unready => Aside::Away,
             Self::Busy | Self::Refused(_) => Aside::Busy,
-            Self::Unauthorized | Self::NotAStream(_) | Self::NoAnswer(_) => Aside::Faulty,
+            Self::Unauthorized | Self::Stranger(_) | Self::NotAStream(_) | Self::NoAnswer(_) => Aside::Faulty,
         }
     }
 }
@@ -93,9 +97,11 @@ impl Outcome {
 /// Judges a try.
 pub fn judge(outcome: &Outcome) -> Verdict {
     match outcome {
-        Outcome::Unreachable(_) | Outcome::Busy | Outcome::Unready | Outcome::Unauthorized => {
-            Verdict::NextWorker(outcome.aside())
-        }
+        Outcome::Unreachable(_)
+        | Outcome::Busy
+        | Outcome::Unready
+        | Outcome::Unauthorized
+        | Outcome::Stranger(_) => Verdict::NextWorker(outcome.aside()),
         Outcome::Refused(refusal) => Verdict::Fail(passed_on(refusal), outcome.aside()),
         Outcome::NotAStream(_) => Verdict::Fail(
             Failure::new(
@@ -190,6 +196,7 @@ mod tests {
             (Outcome::Busy, None, Some(Aside::Busy)),
             (Outcome::Unready, None, Some(Aside::Away)),
             (Outcome::Unauthorized, None, Some(Aside::Faulty)),
+            (Outcome::Stranger(404), None, Some(Aside::Faulty)),
             (
                 Outcome::Refused(refusal),
                 Some(ErrorCode::BodyTooLarge),

@@ -158,12 +158,8 @@ ok"#;
         (Act::Hang, "worker_lost"),
         (Act::Raw(b"not http at all\r\n\r\n"), "worker_protocol"),
         (Act::Raw(other.as_bytes()), "worker_protocol"),
-        (Act::Refuse(404, "not_found"), "not_found"),
+        (Act::Refuse(413, "body_too_large"), "body_too_large"),
         (Act::Refuse(500, "not_found"), "worker_protocol"),
-        (
-            Act::Raw(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"),
-            "worker_protocol",
-        ),
     ] {
         let worker = StubWorker::start(vec![act.clone()]).await;
         let gateway = TestGateway::start(GatewayConfig {
@@ -173,6 +169,35 @@ ok"#;
         .await;
         assert_eq!(gateway.names_of("s").await, ["queued", code], "{act:?}");
         assert_eq!(worker.seen().len(), 1, "{act:?}");
+    }
+}
+
+/// As where the address of a worker that ended is somebody else's a moment later.
+#[tokio::test]
+async fn what_is_no_worker_does_not_end_a_job() {
+    for act in [
+        Act::Refuse(404, "not_found"),
+        Act::Refuse(422, "worker_lost"),
+        Act::Raw(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"),
+        Act::Raw(b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 2\r\n\r\nno"),
+        Act::Raw(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"),
+    ] {
+        let stranger = StubWorker::start(vec![act.clone()]).await;
+        let gateway = TestGateway::with(&[&stranger]).await;
+        let mut events = gateway.post(job("s")).await;
+        let retrying = events.until("retrying").await;
+        let message = retrying.json["message"].as_str().unwrap();
+        assert!(message.contains("as no worker for this job does"), "{message}");
+        let workers = gateway.get("/workers").await.1;
+        assert_ne!(workers["workers"][0]["failures"], 0, "{act:?}");
+
+        let worker = StubWorker::completing().await;
+        let gateway = TestGateway::with(&[&stranger, &worker]).await;
+        assert_eq!(
+            gateway.names_of("s").await.last().unwrap(),
+            "completed",
+            "{act:?}"
+        );
     }
 }
 
