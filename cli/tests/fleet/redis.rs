@@ -11,7 +11,7 @@ use mayfly_testkit::wait::eventually;
 use nix::sys::signal::Signal;
 use tokio::task::block_in_place;
 
-use super::restart::{Client, Gates, JOBS, launch, start_gateway, workers};
+use super::restart::{Client, Gates, JOBS, launch, start_all, start_gateway, workers};
 use super::rig::Rig;
 
 /// Jobs at the gateway that is killed, and at the other one; and behind some of the first, at the other one, too.
@@ -20,10 +20,6 @@ const OTHERS: Range<usize> = JOBS / 2..JOBS * 3 / 4;
 const BEHIND: Range<usize> = 0..JOBS / 8;
 /// Behind others of the first, at the one that is killed.
 const WAITING: Range<usize> = JOBS / 8..JOBS / 4;
-
-async fn start_all(base: &str, numbers: Range<usize>) -> Vec<Client> {
-    join_all(numbers.map(|number| Client::start(base, number))).await
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_is_killed_under_load_takes_no_job_with_it_and_lets_none_overtake() {
@@ -66,11 +62,11 @@ async fn a_gateway_that_is_killed_under_load_takes_no_job_with_it_and_lets_none_
         async { gates.open(2) }
     );
     for client in clients.iter().chain(&others).chain(&behind) {
-        client.check();
+        client.check(&gates);
     }
     for client in &waiting {
         // The gateway that began it left out numbers that clients may have known.
-        client.check_end();
+        client.check_end(&gates);
     }
     for (before, after) in clients.iter().zip(behind.iter().chain(&waiting)) {
         let begun = after
