@@ -34,6 +34,15 @@ pub(super) struct Stack {
     made: Vec<String>,
 }
 
+/// How an update ended that cannot end well.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TakenBack {
+    /// By Swarm itself, and not by hand.
+    pub(super) is_taken_back: bool,
+    /// Up to the old version's being back.
+    pub(super) took: Duration,
+}
+
 /// A key, and the line of the gateway's file that knows it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Key {
@@ -200,13 +209,12 @@ impl Stack {
                 let mut is_over = true;
                 for role in roles {
                     let service = self.service(role);
-                    match verdict(docker, &service)?.as_str() {
-                        // After a rollback Swarm may say `completed` again, of what it has gone back to.
-                        "completed" | "rollback_completed" if !asks_for(docker, &service, words)? => {
-                            taken_back.push(*role);
-                        }
-                        "completed" => is_over &= all_run_with(docker, &service, words)?,
-                        _ => is_over = false,
+                    let is_settled = is_settled(&verdict(docker, &service)?);
+                    // After a rollback Swarm may say `completed` again, of what it has gone back to.
+                    if is_settled && !asks_for(docker, &service, words)? {
+                        taken_back.push(*role);
+                    } else {
+                        is_over &= is_settled && all_run_with(docker, &service, words)?;
                     }
                 }
                 Ok(is_over)
@@ -247,39 +255,74 @@ impl Stack {
         docker.text(&["service", "scale", "--detach", &wanted]).map(drop)
     }
 
-    /// Moves the git workers to another image, and waits for Swarm's verdict, which has to be this one.
-    pub(super) fn update(
-        &self,
-        docker: &Docker,
-        image: &str,
-        wanted_verdict: &str,
-        stop: &Stop,
-    ) -> anyhow::Result<Duration> {
-        let service = self.service("git-worker");
-        let before = service_image(docker, &service)?;
-        let wanted = if wanted_verdict == "completed" {
-            image
-        } else {
-            &before
-        };
+    /// Moves the git workers to another image that is good; what Swarm takes back is tried again, as `docs/deploy.md` says.
+    pub(super) fn update(&self, docker: &Docker, image: &str, stop: &Stop) -> anyhow::Result<Duration> {
         let mut took = Duration::ZERO;
         for _ in 0..DEPLOYMENTS {
-            let (verdict, moved) = move_to_image(docker, &service, image, stop)?;
+            let (became, moved) = self.move_to_image(docker, image, stop)?;
             took += moved;
-            let now = service_image(docker, &service)?;
-            if verdict == wanted_verdict && now == wanted {
+            if became == image {
                 return Ok(took);
-            }
-            if verdict != "rollback_completed" {
-                let tasks = "{{.Image}} {{.CurrentState}} {{.Error}}";
-                let tasks = docker.text(&["service", "ps", &service, "--no-trunc", "--format", tasks])?;
-                bail!(
-                    "the update to {image} ended as {verdict}, and not as {wanted_verdict}, with the image {now}; its tasks:\n{tasks}"
-                );
             }
             run::say(&format!("swarm-test: {image} was taken back, and is tried again"));
         }
         bail!("Swarm took {image} back {DEPLOYMENTS} times")
+    }
+
+    /// Moves the git workers to an image that cannot start. Where Swarm does not take it back, it is gone back from by hand, as `docs/deploy.md` says.
+    pub(super) fn update_in_vain(
+        &self,
+        docker: &Docker,
+        image: &str,
+        stop: &Stop,
+    ) -> anyhow::Result<TakenBack> {
+        let service = self.service("git-worker");
+        let before = service_image(docker, &service)?;
+        let (became, mut took) = self.move_to_image(docker, image, stop)?;
+        if became != image {
+            return Ok(TakenBack {
+                is_taken_back: true,
+                took,
+            });
+        }
+        let tasks = "{{.Image}} {{.CurrentState}} {{.Error}}";
+        let tasks = docker.text(&["service", "ps", &service, "--no-trunc", "--format", tasks])?;
+        run::say(&format!(
+            "swarm-test: {image} was not taken back; its tasks:\n{tasks}"
+        ));
+        docker.text(&["service", "rollback", "--detach", &service])?;
+        let (now, back) = self.settled(docker, stop)?;
+        if now != before {
+            bail!("after `docker service rollback` the git workers have {now}, and not {before}");
+        }
+        took += back;
+        Ok(TakenBack {
+            is_taken_back: false,
+            took,
+        })
+    }
+
+    /// Asks for another image of the git workers; gives the image with which all of them are once the update or its rollback is over, and how long that took.
+    ///
+    /// Swarm's own verdict does not tell one from the other: after a rollback it soon says `completed`, of what it went back to.
+    fn move_to_image(&self, docker: &Docker, image: &str, stop: &Stop) -> anyhow::Result<(String, Duration)> {
+        let service = self.service("git-worker");
+        #[rustfmt::skip]
+        let update = ["service", "update", "--detach", "--no-resolve-image", "--image", image, &service];
+        docker.text(&update)?;
+        self.settled(docker, stop)
+    }
+
+    /// Waits until an update of the git workers or its rollback is over.
+    fn settled(&self, docker: &Docker, stop: &Stop) -> anyhow::Result<(String, Duration)> {
+        let service = self.service("git-worker");
+        let mut became = String::new();
+        let took = stop.until("the update is over", PATIENCE, || {
+            let verdict = verdict(docker, &service)?;
+            became = service_image(docker, &service)?;
+            Ok(is_settled(&verdict) && all_run_with(docker, &service, &became)?)
+        })?;
+        Ok((became, took))
     }
 
     /// Takes everything off the node, and waits until nothing runs on it.
@@ -348,11 +391,15 @@ fn set_availability(docker: &Docker, availability: &str) -> anyhow::Result<()> {
         .map(drop)
 }
 
-/// Whether a service's update is over, and all of its tasks have these words in their description. One that ends meanwhile is no such task.
 /// What Swarm says of a service's update; nothing where there was none.
 fn verdict(docker: &Docker, service: &str) -> anyhow::Result<String> {
     let format = "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}";
     docker.text(&["service", "inspect", service, "--format", format])
+}
+
+/// Whether Swarm says that an update or a rollback is over.
+fn is_settled(verdict: &str) -> bool {
+    matches!(verdict, "completed" | "rollback_completed")
 }
 
 /// Whether the service is described with these words.
@@ -361,7 +408,7 @@ fn asks_for(docker: &Docker, service: &str, words: &str) -> anyhow::Result<bool>
     Ok(spec.contains(words))
 }
 
-/// Whether every task that shall run is described with these words.
+/// Whether every task that shall run is described with these words; one that ends meanwhile is not.
 fn all_run_with(docker: &Docker, service: &str, words: &str) -> anyhow::Result<bool> {
     let filter = "desired-state=running";
     let tasks = docker.lines(&[
@@ -381,28 +428,6 @@ fn all_run_with(docker: &Docker, service: &str, words: &str) -> anyhow::Result<b
         ended.is_ok_and(|ended| ended.is_good && ended.stdout.contains(words))
     };
     Ok(!tasks.is_empty() && tasks.iter().all(described))
-}
-
-/// Moves a service to another image; gives Swarm's verdict, and how long it took. What Swarm says later may be of an update of its own: after a rollback it
-/// moves what the bad version has left.
-fn move_to_image(
-    docker: &Docker,
-    service: &str,
-    image: &str,
-    stop: &Stop,
-) -> anyhow::Result<(String, Duration)> {
-    #[rustfmt::skip]
-    let update = ["service", "update", "--detach", "--no-resolve-image", "--image", image, service];
-    docker.text(&update)?;
-    let mut said = String::new();
-    let took = stop.until("the update is over", PATIENCE, || {
-        said = verdict(docker, service)?;
-        Ok(matches!(
-            said.as_str(),
-            "completed" | "rollback_completed" | "paused" | "rollback_paused"
-        ))
-    })?;
-    Ok((said, took))
 }
 
 fn service_image(docker: &Docker, service: &str) -> anyhow::Result<String> {
