@@ -235,7 +235,12 @@ impl Ground {
             std::fs::remove_dir_all(folder).unwrap();
             copy(&state.contents, folder);
         }
-        for (key, content) in &state.objects {
+        self.fill(prefix, &state.objects).await;
+    }
+
+    /// Puts these objects below a prefix.
+    pub(super) async fn fill(&self, prefix: &str, objects: &[(String, Bytes)]) {
+        for (key, content) in objects {
             let key = format!("{prefix}/{key}").parse().unwrap();
             let body = content.clone().into();
             self.storage.put(&key, body, Precondition::None).await.unwrap();

@@ -12,7 +12,7 @@ use super::rig::{Rig, post};
 const UP: &[&str] = &["up", "--port", "0", "--git-workers", "1"];
 const WORKER: &[&str] = &["git-worker", "--port", "0", "--announce"];
 
-fn over_s3(rig: &Rig, place: &S3Place, url: &str, args: &[&str]) -> Launch {
+pub(super) fn over_s3(rig: &Rig, place: &S3Place, url: &str, args: &[&str]) -> Launch {
     let launch = rig.launch(args).env("STORAGE_URL", url);
     let variables = place.environment();
     variables
@@ -21,7 +21,7 @@ fn over_s3(rig: &Rig, place: &S3Place, url: &str, args: &[&str]) -> Launch {
 }
 
 /// A server that is started now, if it does not run yet.
-fn server(start: fn() -> &'static S3Place) -> &'static S3Place {
+pub(super) fn server(start: fn() -> &'static S3Place) -> &'static S3Place {
     tokio::task::block_in_place(start)
 }
 
