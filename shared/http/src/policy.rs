@@ -103,8 +103,18 @@ impl FromStr for HostPattern {
         }
         let host = Host::parse(host.trim_end_matches('.')).map_err(|_| invalid())?;
         let name = match (is_wildcard, &host) {
+            // What was written in another way, with percent signs or in wide letters, is plain only now.
+            (_, Host::Domain(domain)) => {
+                let domain = domain.trim_end_matches('.');
+                if domain.is_empty() || domain.contains('*') {
+                    return Err(invalid());
+                }
+                match is_wildcard {
+                    true => Name::Below(format!(".{domain}")),
+                    false => Name::Exact(domain.to_owned()),
+                }
+            }
             (false, _) => Name::Exact(host.to_string()),
-            (true, Host::Domain(domain)) => Name::Below(format!(".{domain}")),
             (true, _) => return Err(invalid()),
         };
         Ok(Self { name, port })
@@ -141,6 +151,8 @@ mod tests {
             ("[::1]:80", "http://[::1]/r", true),
             ("[::1]", "http://[0:0::1]:8080/r", true),
             ("127.0.0.1", "http://2130706433/r", true),
+            ("git%2Eexample%2e", "https://git.example/r", true),
+            ("*.corp.example\u{ff0e}", "https://git.corp.example/r", true),
         ] {
             let parsed: HostPattern = pattern.parse().unwrap();
             assert_eq!(parsed.matches(&url.parse().unwrap()), fits, "{pattern} {url}");
@@ -161,6 +173,9 @@ mod tests {
             "*.127.0.0.1",
             "a/b",
             "x@y",
+            "%2e",
+            "%2a.example",
+            "\u{ff0a}.example",
         ] {
             assert!(bad.parse::<HostPattern>().is_err(), "{bad}");
         }
