@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
@@ -97,13 +98,25 @@ impl Engine {
             report(docker.text(&["swarm", "leave", "--force"]));
         }
         if self.is_own_bridge {
-            report(docker.text(&["network", "rm", BRIDGE]));
+            report(remove_bridge(docker));
         }
         if let Some((mut daemon, folder)) = self.daemon {
             report(end_daemon(&mut daemon));
             report(unmount_below(folder.path()));
             report(folder.close());
         }
+    }
+}
+
+/// A Swarm that was left ends its last containers some time after that, and they hold on to the bridge.
+fn remove_bridge(docker: &Docker) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let removed = docker.text(&["network", "rm", BRIDGE]);
+        if removed.is_ok() || Instant::now() > end {
+            return removed.map(drop);
+        }
+        sleep(Duration::from_millis(500));
     }
 }
 
@@ -148,14 +161,14 @@ fn end_daemon(daemon: &mut Child) -> anyhow::Result<()> {
     }
     let pid = daemon.id().to_string();
     run::capture(Path::new("/"), "kill", &["-s", "TERM", &pid], &[], "")?;
-    let end = std::time::Instant::now() + PATIENCE;
+    let end = Instant::now() + PATIENCE;
     while daemon.try_wait()?.is_none() {
-        if std::time::Instant::now() > end {
+        if Instant::now() > end {
             daemon.kill()?;
             daemon.wait()?;
             bail!("dockerd did not end by itself, and was killed");
         }
-        std::thread::sleep(Duration::from_millis(100));
+        sleep(Duration::from_millis(100));
     }
     Ok(())
 }
