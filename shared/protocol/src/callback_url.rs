@@ -7,6 +7,7 @@ use url::Url;
 
 /// Bytes of an address.
 const MAX_BYTES: usize = 2048;
+const TOO_LONG: &str = "is longer than 2048 bytes, as it is sent";
 
 /// Says why a text is not an address to call. It never repeats the text: it could hold a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +44,7 @@ impl FromStr for CallbackUrl {
     fn from_str(text: &str) -> Result<Self, InvalidCallbackUrl> {
         let fail = |reason| Err(InvalidCallbackUrl(reason));
         if text.len() > MAX_BYTES {
-            return fail("is longer than 2048 bytes");
+            return fail(TOO_LONG);
         }
         if text
             .chars()
@@ -55,6 +56,9 @@ impl FromStr for CallbackUrl {
             return fail("begins with neither `https://` nor `http://`");
         }
         let url = Url::parse(text).map_err(|_| InvalidCallbackUrl("cannot be parsed"))?;
+        if url.as_str().len() > MAX_BYTES {
+            return fail(TOO_LONG);
+        }
         if !url.username().is_empty() || url.password().is_some() {
             return fail("carries credentials");
         }
@@ -105,6 +109,7 @@ mod tests {
             ("https://h/a b", "space"),
             ("https://h/\r\nx: y", "space"),
             (&format!("https://h/{}", "a".repeat(2048)), "longer"),
+            (&format!("https://h/{}", "{".repeat(1000)), "longer"),
         ] {
             let error = bad.parse::<CallbackUrl>().unwrap_err().to_string();
             assert!(

@@ -50,6 +50,8 @@ impl RepoUrl {
     }
 }
 
+const TOO_LONG: &str = "is longer than 2048 bytes, as it is sent";
+
 impl FromStr for RepoUrl {
     type Err = InvalidRepoUrl;
 
@@ -71,6 +73,10 @@ impl FromStr for RepoUrl {
             return fail("names no repository, only a host");
         }
         url.set_path(&path);
+        // Written with percent signs it is longer than it came, and it is what a session is read with again.
+        if url.as_str().len() > MAX_REPO_URL_BYTES {
+            return fail(TOO_LONG);
+        }
         Ok(Self(url))
     }
 }
@@ -82,7 +88,7 @@ fn check_spelling(text: &str) -> Result<(), InvalidRepoUrl> {
         return fail("is empty");
     }
     if text.len() > MAX_REPO_URL_BYTES {
-        return fail("is longer than 2048 bytes");
+        return fail(TOO_LONG);
     }
     if text
         .chars()
@@ -158,6 +164,7 @@ mod tests {
     #[test]
     fn only_plain_http_addresses_of_a_repository_pass() {
         let long = format!("https://host/{}", "a".repeat(2048));
+        let long_as_sent = format!("https://host/{}", "{".repeat(1000));
         for bad in [
             "",
             "file:///etc/passwd",
@@ -188,6 +195,7 @@ mod tests {
             "https://host/a\\b",
             "javascript:x",
             &long,
+            &long_as_sent,
         ] {
             assert!(bad.parse::<RepoUrl>().is_err(), "{bad:?}");
         }
