@@ -187,10 +187,10 @@ pub mod timestamp {
         time.to_offset(UtcOffset::UTC).format(layout).unwrap_or_default()
     }
 
-    /// Reads any RFC 3339 time, in UTC; none where UTC has no four digits for its year.
+    /// Reads any RFC 3339 time, in UTC and in whole milliseconds, as it is formatted; none where UTC has no four digits for its year.
     pub fn parse(text: &str) -> Option<OffsetDateTime> {
         let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        let utc = time.checked_to_offset(UtcOffset::UTC)?;
+        let utc = time.checked_to_offset(UtcOffset::UTC)?.truncate_to_millisecond();
         (0..=9999).contains(&utc.year()).then_some(utc)
     }
 
@@ -267,6 +267,8 @@ mod tests {
         ] {
             assert_eq!(timestamp::parse(bad), None, "{bad}");
         }
+        let fine = timestamp::parse("2026-01-02T03:04:05.6789Z").unwrap();
+        assert_eq!(fine, datetime!(2026-01-02 03:04:05.678 UTC));
         let east = timestamp::parse("2026-01-02T03:04:05.678+01:00").unwrap();
         assert_eq!(timestamp::format(east), "2026-01-02T02:04:05.678Z");
         let last = timestamp::parse("9999-12-31T23:59:59.999Z").unwrap();
