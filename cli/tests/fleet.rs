@@ -9,6 +9,7 @@ mod fleet {
     mod clients;
     mod collecting;
     mod damaged;
+    mod flood;
     mod health;
     mod interrupted;
     mod keys;
