@@ -23,7 +23,7 @@ pub enum Outcome {
     /// 401 or 403: it wants another token than ours.
     #[error("refuses the gateway's WORKER_TOKEN")]
     Unauthorized,
-    /// A redirect, 404, or a client's error that is not in the contract's form: what listens there now is no worker for this job, and did nothing with it. An
+    /// A redirect, 404, 501, or a client's error that is not in the contract's form: what listens there now is no worker for this job, and did nothing with it. An
     /// address that a worker had may be somebody else's a moment later.
     #[error("answered with status {0}, as no worker for this job does")]
     Stranger(u16),

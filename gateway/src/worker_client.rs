@@ -155,7 +155,7 @@ async fn judge_head(response: &Response<()>, body: Body) -> Result<WorkerStream,
         StatusCode::TOO_MANY_REQUESTS => Err(Outcome::Busy),
         StatusCode::SERVICE_UNAVAILABLE => Err(Outcome::Unready),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Outcome::Unauthorized),
-        StatusCode::NOT_FOUND => Err(Outcome::Stranger(status.as_u16())),
+        StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => Err(Outcome::Stranger(status.as_u16())),
         _ => Err(match read_refusal(status, body).await {
             Some(refusal) if refusal.code.status() == status.as_u16() => Outcome::Refused(refusal),
             _ if status.is_redirection() || status.is_client_error() => Outcome::Stranger(status.as_u16()),

@@ -179,6 +179,7 @@ async fn what_is_no_worker_does_not_end_a_job() {
         Act::Refuse(404, "not_found"),
         Act::Refuse(422, "worker_lost"),
         Act::Raw(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"),
+        Act::Raw(b"HTTP/1.0 501 Unsupported method ('POST')\r\n\r\n<!DOCTYPE HTML>"),
         Act::Raw(b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 2\r\n\r\nno"),
         Act::Raw(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"),
     ] {
