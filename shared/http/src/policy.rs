@@ -101,24 +101,26 @@ impl FromStr for HostPattern {
         if host.contains('*') {
             return Err(invalid());
         }
-        let host = Host::parse(host.trim_end_matches('.')).map_err(|_| invalid())?;
+        let host = plain_host(host).ok_or_else(invalid)?;
         let name = match (is_wildcard, &host) {
-            // What was written in another way, with percent signs or in wide letters, is plain only now.
-            (_, Host::Domain(domain)) => {
-                let domain = domain.trim_end_matches('.');
-                if domain.is_empty() || domain.contains('*') {
-                    return Err(invalid());
-                }
-                match is_wildcard {
-                    true => Name::Below(format!(".{domain}")),
-                    false => Name::Exact(domain.to_owned()),
-                }
-            }
+            (_, Host::Domain(domain)) if domain.contains('*') => return Err(invalid()),
             (false, _) => Name::Exact(host.to_string()),
+            (true, Host::Domain(domain)) => Name::Below(format!(".{domain}")),
             (true, _) => return Err(invalid()),
         };
         Ok(Self { name, port })
     }
+}
+
+/// The host without its last dots, also where those are written with percent signs or in wide letters, and show only when the rest is read.
+fn plain_host(text: &str) -> Option<Host> {
+    let mut host = Host::parse(text.trim_end_matches('.')).ok()?;
+    while let Host::Domain(domain) = &host
+        && domain.ends_with('.')
+    {
+        host = Host::parse(domain.trim_end_matches('.')).ok()?;
+    }
+    Some(host)
 }
 
 /// Splits `host:port`; the host of an IPv6 address stands in brackets.
@@ -153,6 +155,7 @@ mod tests {
             ("127.0.0.1", "http://2130706433/r", true),
             ("git%2Eexample%2e", "https://git.example/r", true),
             ("*.corp.example\u{ff0e}", "https://git.corp.example/r", true),
+            ("127.0.0.1.%2e", "http://127.0.0.1/r", true),
         ] {
             let parsed: HostPattern = pattern.parse().unwrap();
             assert_eq!(parsed.matches(&url.parse().unwrap()), fits, "{pattern} {url}");
@@ -175,6 +178,7 @@ mod tests {
             "x@y",
             "%2e",
             "%2a.example",
+            "809.....000..%2e..",
             "\u{ff0a}.example",
         ] {
             assert!(bad.parse::<HostPattern>().is_err(), "{bad}");
