@@ -284,14 +284,19 @@ impl<'a> Course<'a> {
     /// Takes the network from a worker, gives it back, and lets Swarm replace the worker.
     fn cut_off(&mut self) -> anyhow::Result<()> {
         let network = self.stack.service("git-fleet");
-        let ids = self.docker.containers(&self.stack.service_label("git-worker"))?;
-        let Some(id) = self.random.choice(&ids).cloned() else {
-            anyhow::bail!("there is no git worker to cut off");
-        };
-        let is_cut = self
-            .docker
-            .attempt(&["network", "disconnect", "--force", &network, &id], "")?
-            .is_good;
+        let label = self.stack.service_label("git-worker");
+        let (docker, random) = (self.docker, &mut self.random);
+        let mut cut = None;
+        // There may be none for a moment, and one may end by itself before it is cut off.
+        self.stop.until("a git worker was cut off", PATIENCE, || {
+            let Some(id) = random.choice(&docker.containers(&label)?).cloned() else {
+                return Ok(false);
+            };
+            let cutting = ["network", "disconnect", "--force", &network, &id];
+            cut = docker.attempt(&cutting, "")?.is_good.then_some(id);
+            Ok(cut.is_some())
+        })?;
+        let id = cut.unwrap_or_default();
         self.stop.pause(self.step_time())?;
         // A worker that is not known by its address any more gets no job; it is replaced as an operator would.
         let is_back = self
@@ -303,7 +308,7 @@ impl<'a> Course<'a> {
             .docker
             .attempt(&["kill", "--signal", "TERM", &id], "")?
             .is_good;
-        self.note(format!("a git worker cut off: {is_cut}, given its network back: {is_back}, still there and ended then: {is_replaced}"));
+        self.note(format!("a git worker cut off; given its network back: {is_back}, still there and ended then: {is_replaced}"));
         Ok(())
     }
 

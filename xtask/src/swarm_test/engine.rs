@@ -15,6 +15,8 @@ use crate::run;
 
 /// How long an engine may take to start, and to end.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long what is left of a Swarm may hold on to its bridge.
+const BRIDGE_PATIENCE: Duration = Duration::from_secs(20);
 /// The bridge that a Swarm makes, over which containers and their machine reach each other.
 const BRIDGE: &str = "docker_gwbridge";
 /// As a Swarm makes it: containers reach the machine over it, and not one another.
@@ -108,13 +110,20 @@ impl Engine {
     }
 }
 
-/// A Swarm that was left ends its last containers some time after that, and they hold on to the bridge.
+/// A Swarm that was left ends its last containers some time after that, and they hold on to the bridge. What a killed container or the Swarm's own balancer
+/// has left on it goes by force.
 fn remove_bridge(docker: &Docker) -> anyhow::Result<()> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + BRIDGE_PATIENCE;
     loop {
         let removed = docker.text(&["network", "rm", BRIDGE]);
         if removed.is_ok() || Instant::now() > end {
             return removed.map(drop);
+        }
+        let format = "{{range .Containers}}{{println .Name}}{{end}}";
+        let endpoints = docker.lines(&["network", "inspect", BRIDGE, "--format", format])?;
+        for endpoint in endpoints.iter().filter(|endpoint| !endpoint.is_empty()) {
+            // One that ends by itself meanwhile is gone, which is as good.
+            let _gone = docker.attempt(&["network", "disconnect", "--force", BRIDGE, endpoint], "")?;
         }
         sleep(Duration::from_millis(500));
     }
