@@ -68,6 +68,7 @@ async fn a_gateway_that_is_killed_under_load_takes_no_job_with_it_and_lets_none_
         // The gateway that began it left out numbers that clients may have known.
         client.check_end(&gates);
     }
+    gates.check_attempts();
     for (before, after) in clients.iter().zip(behind.iter().chain(&waiting)) {
         let begun = after
             .read
