@@ -1,24 +1,25 @@
 //! Cancel in every stage, on real processes: receiving a pack, waiting for an LLM, and pushing before the server's answer.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mayfly_protocol::{ErrorCode, Failure, Stage};
 use mayfly_testkit::git_host::{Fault, On};
 use mayfly_testkit::process::Running;
 use mayfly_testkit::sse::{Stream, completed, failed, read_whole};
-use mayfly_testkit::wait::eventually;
+use mayfly_testkit::wait::{eventually, within};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::rig::{Rig, get_json, post};
 
-/// How long a running job may go on once it is cancelled.
-const BOUND: Duration = Duration::from_secs(2);
+/// A silent host is not given up while a test waits, so that nothing but a cancel ends a job.
+const BEYOND_PATIENCE: &str = "600";
 
 async fn start(rig: &Rig, llm: &str) -> (Running, String) {
     let launch = rig
         .launch(&["up", "--port", "0", "--git-workers", "1"])
-        .env("ANTHROPIC_BASE_URL", llm);
+        .env("ANTHROPIC_BASE_URL", llm)
+        .env("TRANSFER_IDLE_SECS", BEYOND_PATIENCE);
     let mut up = launch.start();
     let line = up.line_on_stdout("listening on ").await;
     let base = format!("http://{}", line.rsplit(' ').next().unwrap());
@@ -40,7 +41,8 @@ fn id_of(answer: &reqwest::Response) -> String {
     answer.headers()["x-job-id"].to_str().unwrap().to_owned()
 }
 
-/// Cancels the job once it is at this stage and the condition holds, and gives the events that follow, which end in time.
+/// Cancels the job once it is at this stage and the condition holds, and gives the events that follow.
+#[expect(clippy::print_stdout, reason = "the figure in docs/performance.md")]
 async fn cancel_at(
     base: &str,
     answer: reqwest::Response,
@@ -54,8 +56,8 @@ async fn cancel_at(
     let began = Instant::now();
     let cancelled = post(base, &format!("/jobs/{id}/cancel"), &json!(null)).await;
     assert_eq!(cancelled.status(), 202);
-    let rest = stream.rest().await;
-    assert!(began.elapsed() < BOUND, "it took {:?}", began.elapsed());
+    let rest = within("the end of the cancelled job", stream.rest()).await;
+    println!("cancelled while {stage:?}: ended after {:?}", began.elapsed());
     let state = get_json(base, &format!("/jobs/{id}")).await["state"].clone();
     assert!(state == "failed" || state == "completed");
     rest

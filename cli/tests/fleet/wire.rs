@@ -1,7 +1,5 @@
 //! Bad requests byte by byte, to a lone worker and to the gateway of `up`: a clear refusal, no job, nothing stored, and both go on.
 
-use std::time::Duration;
-
 use mayfly_testkit::canary::Canary;
 use mayfly_testkit::sse::{completed, read_whole};
 use mayfly_testkit::wait::within;
@@ -404,10 +402,9 @@ async fn the_first_event_does_not_wait_for_the_host() {
     for args in [WORKER, UP] {
         let (_running, base) = rig.start(args).await;
         let body = json!({"sessionId": "s", "repoUrl": format!("http://{}/o/r", silent.addr())});
-        let begun = std::time::Instant::now();
         let mut stream = mayfly_testkit::sse::Stream::of(post(&base, "/clone-repository", &body).await);
-        stream.next().await.unwrap();
-        // A tenth of this is promised; the rest is for a busy machine.
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        let (_, first) = stream.next().await.unwrap();
+        // Nothing came of the host by then, whose silence is what ends the job.
+        assert!(!first.is_terminal(), "{first:?}");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mayfly_protocol::{ErrorCode, EventBody, Failure, Stage};
-use mayfly_worker::Ended;
+use mayfly_worker::{Ended, WorkerConfig};
 use reqwest::Response;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -63,6 +63,12 @@ async fn asking_again_changes_nothing_and_work_that_is_done_counts() {
     let events = transcript(response).await;
     assert!(matches!(events.last().unwrap().body, EventBody::Completed { .. }));
     assert_eq!(fixture.ended().await, Ended::JobDone);
+}
+
+/// A cancelled job is over within 2 s, of which some is for telling it.
+#[test]
+fn a_runner_has_less_than_the_time_that_a_cancel_may_take() {
+    assert!(WorkerConfig::default().asked_cancel_grace < Duration::from_secs(2));
 }
 
 #[tokio::test]
