@@ -83,6 +83,14 @@ const REFUSED: &[i64] = &[
 const FORKS: &[i64] = &[libc::SYS_fork, libc::SYS_vfork];
 #[cfg(not(target_arch = "x86_64"))]
 const FORKS: &[i64] = &[];
+/// A kernel for x86-64 may speak the ABI x32 beside its own: the same calls, with this bit in their numbers (Linux, `arch/x86/include/uapi/asm/unistd.h`).
+#[cfg(target_arch = "x86_64")]
+const X32: Option<i64> = Some(0x4000_0000);
+#[cfg(not(target_arch = "x86_64"))]
+const X32: Option<i64> = None;
+/// Refused calls that have other numbers there: `execve`, `ptrace`, `kexec_load`, `process_vm_readv`, `process_vm_writev` and `execveat`
+/// (`arch/x86/entry/syscalls/syscall_64.tbl`).
+const X32_REFUSED: [i64; 6] = [520, 521, 528, 539, 540, 545];
 /// What is spoken: the internet, and the kernel's own answers about addresses. Sockets in the file system are beyond Landlock's older versions.
 const FAMILIES: [i32; 3] = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
@@ -90,7 +98,8 @@ const FAMILIES: [i32; 3] = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 pub(crate) fn restrict() -> Result<(), CallsError> {
     seccompiler::apply_filter(&program(refused()?, libc::EPERM)?)?;
     // Its arguments are out of a filter's sight. The C library takes `clone` where it does not exist.
-    let clone3 = Rules::from([(libc::SYS_clone3, Vec::new())]);
+    let mut clone3 = Rules::from([(libc::SYS_clone3, Vec::new())]);
+    also_x32(&mut clone3);
     seccompiler::apply_filter(&program(clone3, libc::ENOSYS)?)?;
     Ok(())
 }
@@ -106,7 +115,21 @@ fn refused() -> Result<Rules, BackendError> {
     let mut rules: Rules = always.collect();
     rules.insert(libc::SYS_clone, vec![process()?]);
     rules.insert(libc::SYS_socket, vec![other_family()?]);
+    if X32.is_some() {
+        rules.extend(X32_REFUSED.map(|call| (call, Vec::new())));
+    }
+    also_x32(&mut rules);
     Ok(rules)
+}
+
+/// The same for the numbers of x32, where there may be such.
+fn also_x32(rules: &mut Rules) {
+    let Some(bit) = X32 else { return };
+    let same: Vec<_> = rules
+        .iter()
+        .map(|(call, rule)| (call | bit, rule.clone()))
+        .collect();
+    rules.extend(same);
 }
 
 /// A clone that is no thread.
@@ -122,4 +145,19 @@ fn other_family() -> Result<SeccompRule, BackendError> {
         SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family)
     };
     SeccompRule::new(FAMILIES.into_iter().map(is_not).collect::<Result<_, _>>()?)
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_is_refused_by_the_numbers_of_x32_too() {
+        let rules = refused().unwrap();
+        let (native, x32): (Vec<i64>, Vec<i64>) = rules.keys().partition(|call| **call < 0x4000_0000);
+        assert_eq!(native.len(), x32.len());
+        for call in [libc::SYS_socket, libc::SYS_bpf, 520, 521, 539, 540, 545] {
+            assert_eq!(rules[&(call | 0x4000_0000)], rules[&call], "{call}");
+        }
+    }
 }
