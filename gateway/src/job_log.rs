@@ -6,11 +6,12 @@
 //! The seam for durable and shared logs: whoever fills a log ([`JobLog::append`], [`JobLog::end_at`]) may be the relay of a job that runs here, a
 //! stored outcome, or the log of another gateway; readers see no difference. This module must not know any of them.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use mayfly_sse::encode_data;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// The last that readers get where the log is left before its job is over: a comment, so that nothing is taken for an event.
 const LEFT: &[u8] = b": the job goes on without this gateway; read on at /jobs/{id}/events with Last-Event-ID, here or at the next gateway\n\n";
@@ -55,7 +56,7 @@ pub(crate) struct JobLog {
     /// Earlier events may be missing, and clients may know later ones: another gateway began it.
     is_partial: bool,
     events: Mutex<Events>,
-    grown: watch::Sender<()>,
+    grown: Notify,
 }
 
 /// How long a log is, for figures.
@@ -84,7 +85,7 @@ impl JobLog {
             limits,
             is_partial: false,
             events: Mutex::default(),
-            grown: watch::Sender::new(()),
+            grown: Notify::new(),
         }
     }
 
@@ -148,7 +149,7 @@ impl JobLog {
     /// Ends the readers' streams without a terminal event: the job goes on, and is followed elsewhere.
     pub(crate) fn leave(&self) {
         self.events().left = true;
-        self.grown.send_replace(());
+        self.grown.notify_waiters();
     }
 
     /// Adds a progress event, one line of JSON; false where there is no room for it, or the log has ended.
@@ -167,8 +168,7 @@ impl JobLog {
 
     /// Waits for the terminal event.
     pub(crate) async fn ended(&self) {
-        let mut grown = self.grown.subscribe();
-        while !self.size().ended && grown.changed().await.is_ok() {}
+        self.once(|log| log.size().ended.then_some(())).await;
     }
 
     /// A reader of all events after this number; 0 stands for all of them.
@@ -176,7 +176,6 @@ impl JobLog {
         Follower {
             after,
             was_left: false,
-            grown: self.grown.subscribe(),
             log: Arc::clone(self),
         }
     }
@@ -192,15 +191,22 @@ impl JobLog {
         }
     }
 
-    /// Changes with every event, and with the end.
-    pub(crate) fn grown(&self) -> watch::Receiver<()> {
-        self.grown.subscribe()
-    }
-
     /// Waits for the first event.
     pub(crate) async fn begun(&self) {
-        let mut grown = self.grown.subscribe();
-        while self.size().events == 0 && grown.changed().await.is_ok() {}
+        self.once(|log| (log.size().events > 0).then_some(())).await;
+    }
+
+    /// Waits until the log has this; it is looked for at once, and whenever the log has changed.
+    pub(crate) async fn once<T>(&self, mut find: impl FnMut(&Self) -> Option<T>) -> T {
+        loop {
+            let mut grown = pin!(self.grown.notified());
+            // From here on no change is missed.
+            grown.as_mut().enable();
+            if let Some(found) = find(self) {
+                return found;
+            }
+            grown.await;
+        }
     }
 
     /// Some of the events after this number.
@@ -228,17 +234,18 @@ impl JobLog {
         let frame = encode_data(id, data);
         events.bytes += frame.len();
         events.frames.push((id, frame));
-        self.grown.send_replace(());
+        self.grown.notify_waiters();
     }
 
-    fn read(&self, after: u64) -> Read {
+    /// What a reader of the events up to this one gets next; `None` as long as there is nothing.
+    fn read(&self, after: u64) -> Option<Read> {
         let events = self.events();
         let index = events.frames.partition_point(|(id, _)| *id <= after);
         match events.frames.get(index) {
-            Some((id, frame)) => Read::Frame(*id, frame.clone()),
-            None if events.ended => Read::Ended,
-            None if events.left => Read::Left,
-            None => Read::Later,
+            Some((id, frame)) => Some(Read::Frame(*id, frame.clone())),
+            None if events.ended => Some(Read::Ended),
+            None if events.left => Some(Read::Left),
+            None => None,
         }
     }
 
@@ -249,7 +256,6 @@ impl JobLog {
 
 enum Read {
     Frame(u64, Bytes),
-    Later,
     Ended,
     Left,
 }
@@ -259,28 +265,22 @@ enum Read {
 pub(crate) struct Follower {
     after: u64,
     was_left: bool,
-    grown: watch::Receiver<()>,
     log: Arc<JobLog>,
 }
 
 impl Follower {
     /// Waits for the next frame; `None` after the terminal event, or after the word that the log was left. Nothing is lost when the future is dropped.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            self.grown.mark_unchanged();
-            match self.log.read(self.after) {
-                Read::Frame(id, frame) => {
-                    self.after = id;
-                    return Some(frame);
-                }
-                Read::Ended => return None,
-                Read::Left if self.was_left => return None,
-                Read::Left => {
-                    self.was_left = true;
-                    return Some(Bytes::from_static(LEFT));
-                }
-                // The sender lives in the log, which is held here.
-                Read::Later => self.grown.changed().await.ok()?,
+        match self.log.once(|log| log.read(self.after)).await {
+            Read::Frame(id, frame) => {
+                self.after = id;
+                Some(frame)
+            }
+            Read::Ended => None,
+            Read::Left if self.was_left => None,
+            Read::Left => {
+                self.was_left = true;
+                Some(Bytes::from_static(LEFT))
             }
         }
     }

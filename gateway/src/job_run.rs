@@ -4,20 +4,20 @@
 
 mod follow;
 mod noted;
+mod waiting;
 
 use std::sync::Arc;
 
-use futures::FutureExt as _;
 use mayfly_protocol::{ErrorCode, Failure, Stage};
 use mayfly_queue::{Position, WaitReason};
 use mayfly_telemetry::task;
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::cancel;
 use crate::dispatch::{Lease, Place};
-use crate::exchange::{Keeper, Shelter, Waiting};
+use crate::exchange::{Exchange, Keeper, Shelter, Waiting};
 use crate::fleet::WorkerKind;
 use crate::fleet::roster::Release;
 use crate::intake::HeldBody;
@@ -31,6 +31,7 @@ use crate::state::Gateway;
 use crate::worker_client::{Order, WorkerStream};
 use follow::{Followed, Loss, follow};
 use noted::Unsent;
+use waiting::Waited;
 
 /// Where a job stands that has a worker already.
 const AT_ONCE: Position = Position {
@@ -44,9 +45,11 @@ pub(crate) struct JobRun {
     writer: JobWriter,
     place: Place,
     /// Tells other gateways of the job, once it is carried out.
-    keeper: Option<Keeper>,
+    keeper: Option<Box<Keeper>>,
     /// Whether the job waits, and no worker can have begun it.
     waits: watch::Sender<bool>,
+    /// Whether another gateway can begin the job while it waits; `None` where none ever can.
+    sheltered: Option<watch::Receiver<bool>>,
     /// Held to the end: another worker may need it.
     body: HeldBody,
     record: Arc<OpenRecord>,
@@ -60,12 +63,6 @@ pub(crate) struct JobRun {
     last_position: Option<Position>,
     last_retry: Option<Instant>,
     last_refusal: Option<String>,
-}
-
-/// How the wait for a worker ended.
-enum Waited {
-    Worker(Lease),
-    Over(Failure),
 }
 
 /// How a try ended.
@@ -106,17 +103,20 @@ impl JobRun {
         trace: JobTrace,
     ) -> Box<Self> {
         let waits = watch::Sender::new(false);
-        let keeper = |exchange| {
+        let mut sheltered = None;
+        let keeper = |exchange: &Arc<Exchange>| {
             let waiting = Waiting {
                 terms: place.terms(),
                 body: body.bytes(),
             };
             let shelter = Shelter::new(waiting, waits.subscribe(), gateway.config.queue_timeout);
-            Keeper::new(exchange, writer.job(), place.permit(), shelter)
+            sheltered = shelter.told(exchange);
+            Box::new(Keeper::new(exchange, writer.job(), place.permit(), shelter))
         };
         let mut run = Box::new(Self {
             deadline: Instant::now() + gateway.config.queue_timeout,
             keeper: gateway.exchange.as_ref().map(keeper),
+            sheltered,
             gateway,
             writer,
             place,
@@ -156,6 +156,7 @@ impl JobRun {
             let lease = match self.wait().await {
                 Waited::Worker(lease) => lease,
                 Waited::Over(failure) => return Box::pin(self.end(failure)).await,
+                Waited::Elsewhere => return self.leave(),
             };
             self.trace.attempts(self.attempt, lease.url());
             if let Some(unsent) = Box::pin(self.note_worker(&lease)).await {
@@ -213,32 +214,6 @@ impl JobRun {
                 return self.finish(end);
             }
             self.repeat(lease, &lost.failure);
-        }
-    }
-
-    /// Waits for a worker, and says where the job stands whenever that changes.
-    async fn wait(&mut self) -> Waited {
-        self.trace.waits();
-        let draining = self.gateway.draining.clone();
-        let cancelled = self.writer.job().cancelled.clone();
-        let interval = self.gateway.config.position_interval;
-        let has_to_stop = draining.is_cancelled() || cancelled.is_cancelled();
-        if !has_to_stop && let Some(lease) = self.place.worker().now_or_never() {
-            return Waited::Worker(lease);
-        }
-        self.note_waiting();
-        loop {
-            tokio::select! {
-                biased;
-                () = draining.cancelled() => return Waited::Over(drained(self.attempt)),
-                () = cancelled.cancelled() => return Waited::Over(cancel::waiting(self.attempt)),
-                lease = self.place.worker() => return Waited::Worker(lease),
-                () = sleep_until(self.deadline) => return Waited::Over(self.timed_out()),
-                () = sleep(interval) => {}
-            }
-            if let Some(position) = self.place.position() {
-                self.say_position(position);
-            }
         }
     }
 
@@ -312,7 +287,7 @@ impl JobRun {
             attempt: self.attempt,
             attempts: self.gateway.config.job_attempts,
             is_cancelled: self.writer.job().cancelled.is_cancelled(),
-            is_draining: self.gateway.draining.is_cancelled(),
+            is_stopping: self.gateway.stopping.is_cancelled(),
         };
         repeat.next()
     }
@@ -417,50 +392,11 @@ impl JobRun {
             None,
         );
     }
-
-    fn timed_out(&self) -> Failure {
-        let waited = self.gateway.config.queue_timeout.as_secs_f32();
-        let reason = match (
-            self.place.position().map(|position| position.reason),
-            &self.last_refusal,
-        ) {
-            (Some(WaitReason::SessionBusy), _) => {
-                "an earlier job of this session is still running".to_owned()
-            }
-            (Some(WaitReason::TenantLimit), _) => "as many jobs of this tenant are running as may".to_owned(),
-            (_, Some(refusal)) => format!("the worker that was asked last {refusal}"),
-            (_, None) => "all are busy".to_owned(),
-        };
-        match self.attempt {
-            1 => {
-                let text = format!("no worker took the job within {waited} s: {reason}; send it again later");
-                Failure::new(ErrorCode::QueueTimeout, text)
-            }
-            attempt => {
-                let text = format!(
-                    "the worker was lost, and no other took the job for attempt {attempt} within {waited} s: {reason}; the job may have run, \
-                     so look at the session before sending it again"
-                );
-                Failure::new(ErrorCode::WorkerLost, text)
-            }
-        }
-    }
 }
 
 /// What is said of a loss before the next attempt: the failure's first half.
 fn lost_in_short(failure: &Failure) -> &str {
     failure.error.split(';').next().unwrap_or_default()
-}
-
-/// The end of a job that waits for its worker, or for another one, when the gateway ends.
-fn drained(attempt: u32) -> Failure {
-    let text = match attempt {
-        1 => "the gateway is shutting down, and no worker had begun the job; send it again",
-        _ => {
-            "the gateway is shutting down, and the worker that had the job was lost; look at the session before sending it again"
-        }
-    };
-    Failure::new(ErrorCode::ShuttingDown, text)
 }
 
 fn stopped() -> Failure {

@@ -71,14 +71,14 @@ pub struct Repeat {
     pub attempts: u32,
     /// Whether a client has cancelled it.
     pub is_cancelled: bool,
-    /// Whether the gateway takes on no work any more.
-    pub is_draining: bool,
+    /// Whether the gateway's grace is over: it looks for no worker any more.
+    pub is_stopping: bool,
 }
 
 impl Repeat {
     /// The number of the next attempt; `None` where there is to be none.
     pub fn next(self) -> Option<u32> {
-        let may = self.attempt < self.attempts && !self.is_cancelled && !self.is_draining;
+        let may = self.attempt < self.attempts && !self.is_cancelled && !self.is_stopping;
         may.then(|| self.attempt + 1)
     }
 }
@@ -223,7 +223,7 @@ mod tests {
             attempt: 1,
             attempts: 3,
             is_cancelled: false,
-            is_draining: false,
+            is_stopping: false,
         };
         let next = |change: fn(&mut Repeat)| {
             let mut repeat = repeat;
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(next(|it| it.attempt = 3), None);
         assert_eq!(next(|it| it.attempts = 1), None);
         assert_eq!(next(|it| it.is_cancelled = true), None);
-        assert_eq!(next(|it| it.is_draining = true), None);
+        assert_eq!(next(|it| it.is_stopping = true), None);
     }
 
     #[test]

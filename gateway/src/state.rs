@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::open_record::OwnJobs;
 use crate::sessions::Sessions;
 use crate::webhook::Webhooks;
-use crate::worker_client::WorkerClient;
+use crate::worker_client::{Lines, WorkerClient};
 
 /// What the parts of a gateway share.
 pub(crate) struct Gateway {
@@ -101,6 +101,7 @@ impl Gateway {
                 tls: worker_tls,
                 connect_timeout: config.connect_timeout,
                 response_timeout: config.response_timeout,
+                lines: Lines::default(),
             },
             outcomes,
             own_jobs,

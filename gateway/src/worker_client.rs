@@ -1,4 +1,4 @@
-//! Offers a job to one worker over HTTP/1.1: one connection for one job.
+//! Offers a job to one worker over HTTP/1.1: one connection for one job, which may be the one on which the worker has said that it is idle.
 //!
 //! There is no pool (a worker exits after its job), no proxy, no redirect and no repetition: each of them could send a job twice, or its secrets elsewhere.
 //! That is why this is a bare connection: it also tells "never sent" from "sent, and no answer". This module must not know the queue.
@@ -6,6 +6,7 @@
 mod ask;
 mod cancel;
 mod follow;
+mod lines;
 mod link;
 
 use std::io;
@@ -29,6 +30,8 @@ use crate::fleet::address::WorkerUrl;
 use crate::retry::Outcome;
 use link::{Body, send};
 
+pub(crate) use ask::Said;
+pub(crate) use lines::Lines;
 pub(crate) use link::Cut;
 
 /// Plain, or with TLS on it.
@@ -57,6 +60,7 @@ pub(crate) struct WorkerClient {
     pub(crate) tls: Option<TlsConnector>,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
+    pub(crate) lines: Lines,
 }
 
 /// The stream of a worker that took a job; dropped, its connection is closed.
@@ -72,7 +76,23 @@ impl WorkerStream {
 impl WorkerClient {
     /// Offers a job to a worker, and gives its stream if it takes it.
     pub(crate) async fn offer(&self, url: &WorkerUrl, order: &Order<'_>) -> Result<WorkerStream, Outcome> {
+        if let Some(socket) = self.lines.take(url) {
+            match self.offer_on(socket, url, order).await {
+                // Nothing was sent on it, so the job goes the long way.
+                Err(Outcome::Unreachable(_)) => {}
+                answered => return answered,
+            }
+        }
         let socket = self.connect(url).await?;
+        self.offer_on(socket, url, order).await
+    }
+
+    async fn offer_on(
+        &self,
+        socket: Socket,
+        url: &WorkerUrl,
+        order: &Order<'_>,
+    ) -> Result<WorkerStream, Outcome> {
         match timeout(self.response_timeout, self.ask(socket, url, order)).await {
             Ok(answer) => answer,
             Err(_) => Err(Outcome::NoAnswer(format!(

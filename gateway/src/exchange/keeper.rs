@@ -112,14 +112,13 @@ impl Keeper {
 
     /// Tells of the job until it has ended, or is left to the next gateway.
     pub(crate) async fn run(mut self) {
-        let mut grown = self.job.log.grown();
+        let job = Arc::clone(&self.job);
         let mut due = interval(self.exchange.interval);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         due.reset();
         let mut is_due = false;
         loop {
-            grown.mark_unchanged();
-            let size = self.job.log.size();
+            let size = job.log.size();
             self.tell(is_due).await;
             if let Some(shelter) = &mut self.shelter {
                 shelter.settle(&self.exchange, &self.place.job).await;
@@ -132,8 +131,7 @@ impl Keeper {
             }
             is_due = false;
             tokio::select! {
-                // The sender lives in the log, which is held here.
-                _ = grown.changed() => {}
+                () = job.log.once(|log| (log.size() != size).then_some(())) => {}
                 () = self.turn.changed() => {
                     self.line_up().await;
                     is_due = true;

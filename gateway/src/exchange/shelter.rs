@@ -18,7 +18,7 @@ pub(crate) struct Shelter {
     /// Whether the job waits, and no worker can have begun it.
     is_wanted: watch::Receiver<bool>,
     longest_wait: Duration,
-    is_kept: bool,
+    is_kept: watch::Sender<bool>,
 }
 
 impl Shelter {
@@ -27,8 +27,14 @@ impl Shelter {
             waiting,
             is_wanted,
             longest_wait,
-            is_kept: false,
+            is_kept: watch::Sender::new(false),
         }
+    }
+
+    /// Tells whether it is kept, and so whether another gateway can begin the job; `None` where it never will be.
+    pub(crate) fn told(&self, exchange: &Exchange) -> Option<watch::Receiver<bool>> {
+        let is_possible = exchange.keys.is_some() && self.waiting.body.len() <= MOST_BYTES;
+        is_possible.then(|| self.is_kept.subscribe())
     }
 
     /// Waits until the job waits, or does not any more.
@@ -41,20 +47,21 @@ impl Shelter {
 
     /// What was kept is lost.
     pub(super) fn was_lost(&mut self) {
-        self.is_kept = false;
+        self.is_kept.send_replace(false);
     }
 
     /// Keeps it, or takes it back.
     pub(super) async fn settle(&mut self, exchange: &Exchange, job: &JobRef) {
         let is_wanted = *self.is_wanted.borrow_and_update();
-        match (&exchange.keys, is_wanted, self.is_kept) {
+        let is_kept = *self.is_kept.borrow();
+        match (&exchange.keys, is_wanted, is_kept) {
             (Some(keys), true, false) if self.waiting.body.len() <= MOST_BYTES => {
                 let Some(sealed) = keys.seal(&job.tenant, &job.job, &self.waiting) else {
                     return;
                 };
                 let keep_for = self.longest_wait + BEYOND_WAIT;
                 let kept = exchange.coordination.shelter(job, &sealed, keep_for).await;
-                self.is_kept = kept.is_ok();
+                self.is_kept.send_replace(kept.is_ok());
             }
             (_, false, true) => self.remove(exchange, job).await,
             _ => {}
@@ -63,8 +70,9 @@ impl Shelter {
 
     /// Takes it back, since the job is over. What cannot be taken back goes after its time.
     pub(super) async fn remove(&mut self, exchange: &Exchange, job: &JobRef) {
-        if self.is_kept && exchange.coordination.take_shelter(job).await.is_ok() {
-            self.is_kept = false;
+        let is_kept = *self.is_kept.borrow();
+        if is_kept && exchange.coordination.take_shelter(job).await.is_ok() {
+            self.is_kept.send_replace(false);
         }
     }
 }

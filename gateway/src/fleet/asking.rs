@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::fleet::roster::Told;
 use crate::retry::Aside;
 use crate::state::Gateway;
+use crate::worker_client::Said;
 
 /// Workers that are asked at the same time.
 const ASKED_AT_ONCE: usize = 64;
@@ -26,10 +27,14 @@ pub(crate) async fn ask_when_due(gateway: Arc<Gateway>, asks: TaskTracker, ended
             let (kind, worker) = gateway.dispatcher.next_to_ask().await;
             let (gateway, ended) = (Arc::clone(&gateway), ended.clone());
             task::spawn(&asks, async move {
-                let asked = gateway.client.is_idle(&worker.url);
+                let asked = gateway.client.ask_whether_idle(&worker.url);
+                let mut kept = None;
                 let told = match ended.run_until_cancelled(asked).await {
-                    Some(Ok(true)) => Told::Idle,
-                    Some(Ok(false)) => Told::Not(Aside::Busy),
+                    Some(Ok(Said::Idle(line))) => {
+                        kept = line;
+                        Told::Idle
+                    }
+                    Some(Ok(Said::Busy)) => Told::Not(Aside::Busy),
                     Some(Err(outcome)) => {
                         tracing::debug!(worker = %worker.url, "asked whether it is idle, the worker {outcome}");
                         Told::Not(outcome.aside())
@@ -38,6 +43,10 @@ pub(crate) async fn ask_when_due(gateway: Arc<Gateway>, asks: TaskTracker, ended
                 };
                 gateway.dispatcher.told(kind, &worker, told);
                 drop(place);
+                if let Some(line) = kept {
+                    // It is kept no longer than the gateway goes on.
+                    let _ended = ended.run_until_cancelled(line.until_over()).await;
+                }
             });
         }
     };

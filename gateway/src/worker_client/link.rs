@@ -15,7 +15,7 @@ use http::{HeaderValue, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use ureq_proto::BodyMode;
 use ureq_proto::client::state::{RecvBody, RecvResponse};
-use ureq_proto::client::{Call, RecvResponseResult, SendRequestResult};
+use ureq_proto::client::{Call, RecvBodyResult, RecvResponseResult, SendRequestResult};
 
 use super::Socket;
 use crate::retry::Outcome;
@@ -74,6 +74,16 @@ impl Body {
             }
         }
         Some(whole)
+    }
+
+    /// The connection for another request, where all of the body was read and the worker goes on listening.
+    pub(super) fn into_line(self) -> Option<Socket> {
+        let over = self.call?.proceed()?;
+        let RecvBodyResult::Cleanup(over) = over else {
+            return None;
+        };
+        let is_usable = self.unread.is_empty() && !over.must_close_connection();
+        is_usable.then_some(self.socket)
     }
 }
 

@@ -163,3 +163,28 @@ fn a_head_that_is_too_long_is_not_sent() {
     assert!(long(10) && long(10_000));
     assert!(!long(MAX_HEAD));
 }
+
+#[tokio::test]
+async fn a_connection_is_left_for_another_request_where_the_worker_listens_on() {
+    let sized = |more: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n{more}\r\nhello");
+    for (text, is_left) in [
+        (sized(""), true),
+        (sized("Connection: close\r\n"), false),
+        (sized("") + "HTTP/1.1 200 OK\r\n", false),
+        (sized("").replace("1.1", "1.0"), false),
+        (CHUNKED.to_owned() + "5\r\nhello\r\n0\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\n\r\nhello".to_owned(), false),
+        (
+            SIZED.replace("200 OK", "302 Found\r\nLocation: /x") + "hello",
+            false,
+        ),
+    ] {
+        let socket = worker(Reads::To(b"the job"), vec![text.clone().into()]).await;
+        let (_, mut body) = send(socket, request("the job")).await.unwrap();
+        assert_eq!(body.whole(100).await.as_deref(), Some(&b"hello"[..]), "{text}");
+        assert_eq!(body.into_line().is_some(), is_left, "{text}");
+    }
+    let socket = worker(Reads::To(b"the job"), vec![(SIZED.to_owned() + "hel").into()]).await;
+    let (_, body) = send(socket, request("the job")).await.unwrap();
+    assert!(body.into_line().is_none());
+}

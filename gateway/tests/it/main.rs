@@ -11,6 +11,7 @@ mod idempotency;
 mod jobs;
 mod keys;
 mod leaving;
+mod lines;
 mod metrics;
 mod outcomes;
 mod real_worker;

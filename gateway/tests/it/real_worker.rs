@@ -1,6 +1,7 @@
 //! The gateway against the real one-job runtime, with a runner that does next to nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mayfly_gateway::{GatewayConfig, WorkerSource, WorkerUrl};
 use mayfly_protocol::{Failure, Job, JobKind, JobOutcome, Source, Stage, TenantId};
@@ -11,7 +12,8 @@ use mayfly_testkit::https::TestCa;
 use mayfly_worker::{Ended, JobContext, JobRunner, OutcomeNotKept, OutcomeStore, WorkerConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -208,6 +210,61 @@ async fn a_worker_at_an_https_address_is_asked_over_tls_and_by_a_certificate_tha
     let (_, workers) = gateway.get("/workers").await;
     let address = workers["workers"][0]["address"].as_str().unwrap();
     assert!(address.starts_with("https://127.0.0.1:"), "{address}");
+    assert_eq!(
+        timeout(PATIENCE, worker.ended).await.unwrap().unwrap(),
+        Ended::JobDone
+    );
+}
+
+/// Hands connections on to a worker and counts them, once it is open; until then it closes them.
+#[derive(Clone, Default)]
+struct Door {
+    is_open: Arc<AtomicBool>,
+    passed: Arc<AtomicUsize>,
+}
+
+impl Door {
+    #[expect(clippy::disallowed_methods, reason = "it stands for a network")]
+    fn stand_before(&self, worker: &RealWorker, listener: TcpListener) {
+        let (door, worker) = (self.clone(), worker.url.authority().to_owned());
+        tokio::spawn(async move {
+            loop {
+                let (mut outside, _) = listener.accept().await.unwrap();
+                if !door.is_open.load(Ordering::Acquire) {
+                    continue;
+                }
+                door.passed.fetch_add(1, Ordering::Relaxed);
+                let mut inside = TcpStream::connect(&worker).await.unwrap();
+                // A side that breaks off is the test's to notice.
+                tokio::spawn(async move { copy_bidirectional(&mut outside, &mut inside).await });
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_was_asked_over_tls_takes_its_job_on_that_connection() {
+    let (ca, folder) = (TestCa::new(), TempDir::new().unwrap());
+    let (certificate, key) = ca.write_server_pem(folder.path());
+    let worker = start_with(|config| config.tls = Some(TlsFiles { certificate, key })).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let door = Door::default();
+    door.stand_before(&worker, listener);
+    let gateway = TestGateway::start(GatewayConfig {
+        git_workers: format!("https://{address}").parse().unwrap(),
+        worker_ca_pem: Some(ca.pem().into_bytes()),
+        ..gateway_config(&[])
+    })
+    .await;
+    let mut events = gateway.post(job("s")).await;
+    // The worker is set aside now, and asked before it is tried again.
+    events.until("retrying").await;
+    door.is_open.store(true, Ordering::Release);
+    events.until("preparing").await;
+    assert_eq!(door.passed.load(Ordering::Relaxed), 1);
+    worker.runner.go_on.notify_one();
+    assert_eq!(events.names().await, ["completed"]);
     assert_eq!(
         timeout(PATIENCE, worker.ended).await.unwrap().unwrap(),
         Ended::JobDone

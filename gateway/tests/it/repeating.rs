@@ -13,7 +13,7 @@ use crate::client::{Got, job, post};
 use crate::gateway::{TestGateway, config};
 use crate::outcomes::{keep, outcome, with};
 use crate::stub_worker::{Act, Part, StubWorker, completing};
-use crate::until::until;
+use crate::until::{until, until_some};
 
 fn patient(config: GatewayConfig) -> GatewayConfig {
     GatewayConfig {
@@ -64,6 +64,53 @@ async fn another_worker_does_the_job_of_a_lost_one() {
         // The one that may only be slow is told to stop.
         until(|| worker.cancels().len() == 1).await;
     }
+}
+
+#[tokio::test]
+async fn a_gateway_that_ends_repeats_a_job_while_it_has_its_grace() {
+    let worker = StubWorker::start(vec![
+        Act::Stream(vec![Part::Progress("preparing"), Part::Wait]),
+        completing(),
+    ])
+    .await;
+    let mut gateway = TestGateway::start(patient(config(&[&worker]))).await;
+    let mut running = gateway.post(job("s")).await;
+    running.until("preparing").await;
+    gateway.shutdown.cancel();
+    let ends = async || (gateway.get("/ready").await.0 == 503).then_some(());
+    until_some("a gateway that ends", ends).await;
+    worker.go_on();
+    let names = names(&running.rest().await);
+    assert_eq!(names, ["retrying", "dispatched", "preparing", "completed"]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_whose_grace_is_over_says_that_a_lost_worker_had_the_job() {
+    let worker = StubWorker::start(vec![
+        Act::Stream(vec![Part::Progress("preparing"), Part::Wait]),
+        Act::Refuse(429, "worker_busy"),
+    ])
+    .await;
+    let mut gateway = TestGateway::start(GatewayConfig {
+        drain_grace: Duration::from_millis(500),
+        ..patient(config(&[&worker]))
+    })
+    .await;
+    let mut running = gateway.post(job("s")).await;
+    running.until("preparing").await;
+    worker.go_on();
+    running.until("retrying").await;
+    gateway.shutdown.cancel();
+    let events = running.rest().await;
+    assert_eq!(events.last().unwrap().name(), "shutting_down");
+    assert!(
+        events.last().unwrap().json["error"]
+            .as_str()
+            .unwrap()
+            .contains("was lost")
+    );
+    gateway.stop().await;
 }
 
 #[tokio::test]

@@ -10,8 +10,31 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-/// What a stub says when it is asked whether it is idle.
-const IDLE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 16\r\nconnection: close\r\n\r\n{\"state\":\"idle\"}";
+/// What a stub does with a connection on which it has said that it is idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Afterwards {
+    /// It closes the connection, as it has said.
+    Closes,
+    /// It listens.
+    Listens,
+    /// It closes the connection without a word.
+    HangsUp,
+    /// It says something that nobody asked for.
+    Babbles,
+}
+
+impl Afterwards {
+    fn status(self) -> &'static [u8] {
+        match self {
+            Self::Closes => {
+                b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\nconnection: close\r\n\r\n{\"state\":\"idle\"}"
+            }
+            Self::Listens | Self::HangsUp | Self::Babbles => {
+                b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{\"state\":\"idle\"}"
+            }
+        }
+    }
+}
 
 /// What a stub does with one request, after it has read it whole.
 #[derive(Debug, Clone)]
@@ -54,6 +77,8 @@ pub(crate) enum Part {
 pub(crate) struct Seen {
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
+    /// On which connection, counted from 1.
+    pub(crate) connection: usize,
 }
 
 impl Seen {
@@ -72,6 +97,9 @@ struct Shared {
     go_on: Notify,
     beats: AtomicUsize,
     cancels: Mutex<Vec<Seen>>,
+    afterwards: Mutex<Afterwards>,
+    /// Connections that the gateway has closed after it was told that the stub is idle.
+    left: AtomicUsize,
 }
 
 pub(crate) struct StubWorker {
@@ -103,6 +131,8 @@ impl StubWorker {
             go_on: Notify::new(),
             beats: AtomicUsize::new(0),
             cancels: Mutex::default(),
+            afterwards: Mutex::new(Afterwards::Closes),
+            left: AtomicUsize::new(0),
         });
         let accepting = spawn(accept(listener, Arc::clone(&shared)));
         Self {
@@ -134,6 +164,16 @@ impl StubWorker {
         self.shared.beats.load(Ordering::Relaxed)
     }
 
+    /// Has it do this once it has said that it is idle.
+    pub(crate) fn afterwards(&self, afterwards: Afterwards) {
+        *self.shared.afterwards.lock().unwrap() = afterwards;
+    }
+
+    /// Connections that the gateway has closed after it was told that the stub is idle.
+    pub(crate) fn left(&self) -> usize {
+        self.shared.left.load(Ordering::Relaxed)
+    }
+
     /// Lets one [`Part::Wait`] pass, now or later.
     pub(crate) fn go_on(&self) {
         self.shared.go_on.notify_one();
@@ -158,26 +198,38 @@ fn spawn(future: impl Future<Output = ()> + Send + 'static) -> tokio::task::Join
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    loop {
+    for number in 1.. {
         let (socket, _) = listener.accept().await.unwrap();
         let shared = Arc::clone(&shared);
         spawn(async move {
             // A gateway that closes the connection early ends the stub's work.
-            let _ = serve(socket, &shared).await;
+            let _ = serve(socket, number, &shared).await;
         });
     }
 }
 
-async fn serve(mut socket: TcpStream, shared: &Shared) -> std::io::Result<()> {
-    let seen = read_request(&mut socket).await?;
+async fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) -> std::io::Result<()> {
+    let seen = loop {
+        let seen = read_request(&mut socket, connection).await?;
+        if !seen.head.starts_with("GET /status ") {
+            break seen;
+        }
+        let afterwards = *shared.afterwards.lock().unwrap();
+        socket.write_all(afterwards.status()).await?;
+        match afterwards {
+            Afterwards::Listens => continue,
+            Afterwards::Closes | Afterwards::HangsUp => socket.shutdown().await?,
+            Afterwards::Babbles => socket.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await?,
+        }
+        while socket.read(&mut [0; 1024]).await? > 0 {}
+        shared.left.fetch_add(1, Ordering::Relaxed);
+        return Ok(());
+    };
     if seen.head.starts_with("POST /jobs/") {
         shared.cancels.lock().unwrap().push(seen);
         return socket
             .write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
             .await;
-    }
-    if seen.head.starts_with("GET /status ") {
-        return socket.write_all(IDLE).await;
     }
     let job = seen.header("x-job-id").unwrap_or_default().to_owned();
     shared.seen.lock().unwrap().push(seen);
@@ -207,7 +259,7 @@ async fn serve(mut socket: TcpStream, shared: &Shared) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn read_request(socket: &mut TcpStream) -> std::io::Result<Seen> {
+async fn read_request(socket: &mut TcpStream, connection: usize) -> std::io::Result<Seen> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -221,6 +273,7 @@ async fn read_request(socket: &mut TcpStream) -> std::io::Result<Seen> {
     let seen = Seen {
         head: String::from_utf8(bytes).unwrap(),
         body: Vec::new(),
+        connection,
     };
     let length: usize = seen
         .header("content-length")

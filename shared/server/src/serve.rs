@@ -101,10 +101,12 @@ impl Server {
         let acceptor = self.tls.as_ref().map(Tls::acceptor);
         let giving_up = self.giving_up.clone();
         task::spawn(&self.connections, async move {
-            if let Some(Err(error)) = giving_up
-                .run_until_cancelled(connection.run(socket, acceptor))
-                .await
-            {
+            // Not by `run_until_cancelled`: a function that takes a future and waits for it has room for it twice.
+            let served = tokio::select! {
+                served = connection.run(socket, acceptor) => served,
+                () = giving_up.cancelled() => return,
+            };
+            if let Err(error) = served {
                 let error = &error as &(dyn std::error::Error + 'static);
                 tracing::debug!(error, "a connection ended early");
             }

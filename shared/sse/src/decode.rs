@@ -84,6 +84,10 @@ impl Decoder {
         if self.failed && items.is_empty() {
             return Err(self.too_long());
         }
+        if self.line.is_empty() {
+            // Nothing is held while nothing comes.
+            self.line = Vec::new();
+        }
         Ok(items)
     }
 

@@ -141,20 +141,25 @@ impl Stub {
 
     async fn answer(&self, mut socket: TcpStream, life: &Life) -> anyhow::Result<()> {
         socket.set_nodelay(true)?;
-        let request = Request::read(&mut socket).await?;
-        if request.method != "POST" || request.path.starts_with("/jobs/") {
-            return respond(&mut socket, "200 OK", "", &self.status(life)).await;
-        }
+        // As a worker does, it listens on after it was asked for its status.
+        let request = loop {
+            let request = Request::read(&mut socket).await?;
+            if request.method == "POST" && !request.path.starts_with("/jobs/") {
+                break request;
+            }
+            respond(&mut socket, "200 OK", "", &self.status(life)).await?;
+        };
         if life.has_job.swap(true, Ordering::AcqRel) {
             count(&self.counters.refused);
             let body = json!({"error": "this worker has its job", "code": "worker_busy", "retryable": true, "retryAfter": 1});
-            return respond(
+            respond(
                 &mut socket,
                 "429 Too Many Requests",
-                "Retry-After: 1\r\n",
+                "Retry-After: 1\r\nConnection: close\r\n",
                 &body.to_string(),
             )
-            .await;
+            .await?;
+            return Ok(socket.shutdown().await?);
         }
         count(&self.counters.taken);
         let job = request.headers.get(header::JOB_ID).cloned();
@@ -253,10 +258,9 @@ async fn more(socket: &mut TcpStream, read: &mut Vec<u8>) -> anyhow::Result<()> 
 async fn respond(socket: &mut TcpStream, status: &str, fields: &str, body: &str) -> anyhow::Result<()> {
     let length = body.len();
     let answer = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{fields}Connection: close\r\n\r\n{body}"
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
     );
-    socket.write_all(answer.as_bytes()).await?;
-    Ok(socket.shutdown().await?)
+    Ok(socket.write_all(answer.as_bytes()).await?)
 }
 
 /// The events of one job, one chunk each, as a worker sends them.
