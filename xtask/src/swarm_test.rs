@@ -8,11 +8,13 @@ mod course;
 mod docker;
 mod engine;
 mod events;
+mod holdings;
 mod hostile;
 mod images;
 mod inspect;
 mod isolation;
 mod load;
+mod pair;
 mod peers;
 mod report;
 mod restore;
@@ -29,9 +31,10 @@ use crate::run;
 use course::Course;
 use docker::Docker;
 use engine::Engine;
+use holdings::Holdings;
 use images::Images;
 use peers::Peers;
-use stack::{Holdings, Stack};
+use stack::{Gateways, Stack};
 use stop::Stop;
 
 /// What is tested, and on what.
@@ -52,6 +55,9 @@ pub(crate) struct SwarmArgs {
     /// Build the image by the whole Dockerfile, in this image of Rust, such as `rust:1.95-slim-bookworm`.
     #[arg(long, conflicts_with_all = ["release", "binary"])]
     from_source: Option<String>,
+    /// Only the part with so many gateways: one, with everything that may happen to its workers, or two behind a balancer.
+    #[arg(long)]
+    gateways: Option<Gateways>,
     /// Sessions that work at the same time.
     #[arg(long, default_value_t = 12)]
     sessions: usize,
@@ -79,7 +85,7 @@ pub(crate) fn run(root: &Path, args: &SwarmArgs) -> anyhow::Result<bool> {
         Err(error) => return Err(error),
     };
     let result = on_engine(root, args, &docker, &stop);
-    engine.end(&docker);
+    engine.end(root, &docker);
     result
 }
 
@@ -89,19 +95,25 @@ fn on_engine(root: &Path, args: &SwarmArgs, docker: &Docker, stop: &Stop) -> any
     let run = format!("st{:06x}", random.u32(0..0x0100_0000));
     let mut images = Images::named(&run);
     let peers = Peers::named(&run, Engine::bridge_address(docker)?, &mut random)?;
-    let mut stack = Stack::named(&run)?;
     let built = images.build(root, docker, args);
     let result = built.and_then(|()| {
         peers.start(docker, &images.peers, stop)?;
-        stack.deploy(docker, &images.mayfly, &peers)?;
-        Course::new(args, docker, stop, &images, &peers, &mut stack)?.run()
+        let is_wanted = |gateways| args.gateways.is_none_or(|wanted| wanted == gateways);
+        let mut is_good = true;
+        if is_wanted(Gateways::One) {
+            is_good &= on_stack(docker, &run, Gateways::One, |stack| {
+                stack.deploy(docker, &images, &peers)?;
+                Course::new(args, docker, stop, &images, &peers, stack)?.run()
+            })?;
+        }
+        if is_wanted(Gateways::Two) {
+            is_good &= on_stack(docker, &run, Gateways::Two, |stack| {
+                stack.deploy(docker, &images, &peers)?;
+                pair::run(args, docker, stop, (&images, &peers), stack)
+            })?;
+        }
+        Ok(is_good)
     });
-    run::say("swarm-test: clearing away");
-    // A node that was drained when the test was stopped takes tasks again.
-    if let Err(error) = Stack::restore(docker) {
-        run::say(&format!("swarm-test: left behind: {error}"));
-    }
-    stack.remove(docker);
     peers.remove(docker);
     images.remove(docker);
     let left = Holdings::now(docker)?.beyond(&before);
@@ -109,4 +121,22 @@ fn on_engine(root: &Path, args: &SwarmArgs, docker: &Docker, stop: &Stop) -> any
         run::print(&format!("FAULT: left on the engine: {what}"));
     }
     Ok(result? && left.is_empty())
+}
+
+/// Runs a part on a stack of its own, which is gone afterwards.
+fn on_stack(
+    docker: &Docker,
+    run: &str,
+    gateways: Gateways,
+    part: impl FnOnce(&mut Stack) -> anyhow::Result<bool>,
+) -> anyhow::Result<bool> {
+    let mut stack = Stack::named(run, gateways)?;
+    let result = part(&mut stack);
+    run::say("swarm-test: clearing away");
+    // A node that was drained when the test was stopped takes tasks again.
+    if let Err(error) = Stack::restore(docker) {
+        run::say(&format!("swarm-test: left behind: {error}"));
+    }
+    stack.remove(docker);
+    result
 }

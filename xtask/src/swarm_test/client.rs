@@ -89,6 +89,18 @@ impl Client {
         Ok((status, serde_json::from_str(&text).unwrap_or_default()))
     }
 
+    /// How many git workers the gateway knows, in one state or in any.
+    pub(super) fn git_workers(&self, state: &str) -> usize {
+        let Ok((200, list)) = self.get("/workers") else {
+            return 0;
+        };
+        let workers = list["workers"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let fits = |worker: &&Value| {
+            worker["kind"] == "git-worker" && (state.is_empty() || worker["state"] == state)
+        };
+        workers.iter().filter(fits).count()
+    }
+
     /// Reads a file of a session.
     pub(super) fn text(&self, path: &str) -> anyhow::Result<String> {
         let (status, text) = self.read(path)?;
@@ -186,12 +198,14 @@ impl Seen {
     }
 
     fn take_refusal(&mut self, mut answer: Response<ureq::Body>) {
+        // A balancer's own word, when the gateway was lost before it answered: as good as a connection that broke.
+        let is_lost = matches!(answer.status().as_u16(), 502 | 504);
         let text = answer.body_mut().read_to_string().unwrap_or_default();
         let body: Value = serde_json::from_str(&text).unwrap_or_default();
-        self.refuse(
-            body["code"].as_str().unwrap_or("unknown"),
-            body["retryable"] == true,
-        );
+        match body["code"].as_str() {
+            None if is_lost => self.refuse("unreachable", true),
+            code => self.refuse(code.unwrap_or("unknown"), body["retryable"] == true),
+        }
     }
 
     /// Reads a stream until it ends or breaks off.

@@ -84,6 +84,7 @@ impl<'a> Course<'a> {
             client: self.client.clone(),
             repository: self.peers.repository_url(),
             token: self.peers.token.clone(),
+            name: "load",
         };
         let mut load = Load::start(&target, self.args.sessions);
         let ran = self.steps_under(&load);
@@ -339,27 +340,15 @@ impl<'a> Course<'a> {
     fn wait_until_idle(&self, replicas: u32) -> anyhow::Result<Duration> {
         self.stop
             .until(&format!("{replicas} git workers are idle"), PATIENCE, || {
-                Ok(self.known_workers("idle") >= replicas as usize)
+                Ok(self.client.git_workers("idle") >= replicas as usize)
             })
     }
 
     fn wait_until_known(&self, replicas: u32) -> anyhow::Result<Duration> {
         self.stop
             .until(&format!("{replicas} git workers are known"), PATIENCE, || {
-                Ok(self.known_workers("") >= replicas as usize)
+                Ok(self.client.git_workers("") >= replicas as usize)
             })
-    }
-
-    /// How many git workers the gateway knows, in one state or in any.
-    fn known_workers(&self, state: &str) -> usize {
-        let Ok((200, list)) = self.client.get("/workers") else {
-            return 0;
-        };
-        let workers = list["workers"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let fits = |worker: &&serde_json::Value| {
-            worker["kind"] == "git-worker" && (state.is_empty() || worker["state"] == state)
-        };
-        workers.iter().filter(fits).count()
     }
 
     fn step_time(&self) -> Duration {

@@ -22,13 +22,17 @@ const BRIDGE: &str = "docker_gwbridge";
 /// As a Swarm makes it: containers reach the machine over it, and not one another.
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name=docker_gwbridge";
 const NO_TALK: &str = "com.docker.network.bridge.enable_icc=false";
-/// What the test needs of Debian to start an engine by itself.
-const PACKAGES: &[&str] = &["docker.io", "iptables"];
+/// The bridges that an engine leaves on its machine when it ends.
+const LINKS: [&str; 2] = ["docker0", BRIDGE];
+/// What the test needs of Debian to start an engine by itself, and to clear away after it.
+const PACKAGES: &[&str] = &["docker.io", "iptables", "iproute2"];
 
 /// What was begun for the test's sake, and is ended after it.
 #[derive(Debug, Default)]
 pub(super) struct Engine {
     daemon: Option<(Child, TempDir)>,
+    /// Bridges that were not there before its own daemon.
+    links: Vec<&'static str>,
     is_own_swarm: bool,
     is_own_bridge: bool,
 }
@@ -43,12 +47,13 @@ impl Engine {
         {
             run::say("swarm-test: a Docker engine is there");
         } else if may_start {
+            engine.links = LINKS.into_iter().filter(|link| !is_link(link)).collect();
             engine.daemon = Some(start_daemon(root, docker, stop)?);
         } else {
             bail!("no Docker engine answers here: start one, or give --start-engine (as root on Debian)");
         }
         if let Err(error) = engine.join_swarm(docker) {
-            engine.end(docker);
+            engine.end(root, docker);
             return Err(error);
         }
         Ok(engine)
@@ -95,15 +100,19 @@ impl Engine {
     }
 
     /// Ends what was begun; says what could not be ended.
-    pub(super) fn end(self, docker: &Docker) {
+    pub(super) fn end(self, root: &Path, docker: &Docker) {
         if self.is_own_swarm {
             report(docker.text(&["swarm", "leave", "--force"]));
         }
-        if self.is_own_bridge {
+        if self.is_own_bridge && self.daemon.is_none() {
             report(remove_bridge(docker));
         }
         if let Some((mut daemon, folder)) = self.daemon {
             report(end_daemon(&mut daemon));
+            // Not by the engine: what was killed on a bridge may keep it from being removed as long as the engine runs.
+            for link in self.links.into_iter().filter(|link| is_link(link)) {
+                report(delete_link(root, link));
+            }
             report(unmount_below(folder.path()));
             report(folder.close());
         }
@@ -126,6 +135,17 @@ fn remove_bridge(docker: &Docker) -> anyhow::Result<()> {
             let _gone = docker.attempt(&["network", "disconnect", "--force", BRIDGE, endpoint], "")?;
         }
         sleep(Duration::from_millis(500));
+    }
+}
+
+fn is_link(name: &str) -> bool {
+    Path::new("/sys/class/net").join(name).exists()
+}
+
+fn delete_link(root: &Path, name: &str) -> anyhow::Result<()> {
+    match run::succeeds(root, "ip", &["link", "delete", name], &[])? {
+        true => Ok(()),
+        false => bail!("the bridge {name}"),
     }
 }
 
@@ -194,7 +214,7 @@ fn unmount_below(folder: &Path) -> anyhow::Result<()> {
 
 fn install(root: &Path) -> anyhow::Result<()> {
     let is_there = |program: &str| run::capture(root, program, &["--version"], &[], "").is_ok();
-    if is_there("dockerd") && is_there("docker") && is_there("iptables") {
+    if ["dockerd", "docker", "iptables", "ip"].into_iter().all(is_there) {
         return Ok(());
     }
     run::say(&format!("swarm-test: installing by apt: {}", PACKAGES.join(" ")));

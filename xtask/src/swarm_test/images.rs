@@ -20,10 +20,10 @@ const FIRST_STAGE: &str = "FROM ${BUILD_IMAGE} AS build";
 const PREBUILT_STAGE: &str =
     "FROM ${BASE_IMAGE} AS build\nCOPY image /image\nRUN chown 10001:10001 /image/var/lib/mayfly\n\n";
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// Git over smart HTTP with a token, and an S3 server; both listen on the address that the command says.
+/// Git over smart HTTP with a token, and an S3 server, which listen on the address that the command says; Redis and a balancer for the stack.
 const PEERS: &str = "FROM debian:bookworm-slim
 RUN apt-get update -qq \\
-    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends git lighttpd python3 >/dev/null \\
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends git haproxy lighttpd python3 redis-server >/dev/null \\
     && rm -rf /var/lib/apt/lists/*
 COPY site-packages /opt/site-packages
 COPY lighttpd.conf /etc/lighttpd/lighttpd.conf

@@ -18,6 +18,9 @@ const ROLES: &[(&str, &[&str])] = &[
     ("code-worker", &["code-fleet"]),
 ];
 
+/// What stands beside two gateways, with its user and its network; none of it needs a folder to write into.
+const BESIDE: &[(&str, &str, &str)] = &[("redis", "999:999", "redis"), ("balancer", "99:99", "edge")];
+
 /// What is not as it has to be, and a line for each role on what is.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
@@ -73,8 +76,36 @@ pub(super) fn inspect(docker: &Docker, stack: &Stack) -> anyhow::Result<Findings
     Ok(findings)
 }
 
+/// What is not as it has to be of what stands beside two gateways.
+pub(super) fn beside_two_gateways(docker: &Docker, stack: &Stack) -> anyhow::Result<Vec<String>> {
+    let mut faults = Vec::new();
+    for (role, user, network) in BESIDE {
+        let ids = docker.containers(&stack.service_label(role))?;
+        if ids.len() != 1 {
+            faults.push(format!("{role}: {} containers run", ids.len()));
+        }
+        for id in ids {
+            let container = docker.json(&["inspect", "--format", "{{json .}}", &id])?;
+            let (joined, is_among) = networks_within(&container, &[stack.service(network)]);
+            let networks = (is_among, "it is in other networks", joined);
+            let wrong = options(&container, user).into_iter().chain([networks]);
+            let wrong = wrong.filter(|(holds, ..)| !holds);
+            faults.extend(wrong.map(|(_, what, found)| format!("{role}: {what}: {found}")));
+        }
+    }
+    Ok(faults)
+}
+
+fn networks_within<'a>(container: &'a Value, networks: &[String]) -> (&'a Value, bool) {
+    let joined = &container["NetworkSettings"]["Networks"];
+    let is_among = joined
+        .as_object()
+        .is_none_or(|map| map.keys().all(|name| networks.contains(name)));
+    (joined, is_among)
+}
+
 fn faults(container: &Value, may_publish: bool, networks: &[String]) -> Vec<String> {
-    let checks = options(container)
+    let checks = options(container, USER)
         .into_iter()
         .chain(places(container, may_publish, networks));
     let wrong = checks.filter(|(holds, ..)| !holds);
@@ -84,7 +115,7 @@ fn faults(container: &Value, may_publish: bool, networks: &[String]) -> Vec<Stri
 /// Whether something holds, what is wrong otherwise, and what was found.
 type Check<'a> = (bool, &'static str, &'a Value);
 
-fn options(container: &Value) -> [Check<'_>; 7] {
+fn options<'a>(container: &'a Value, expected_user: &str) -> [Check<'a>; 7] {
     let (host, user) = (&container["HostConfig"], &container["Config"]["User"]);
     let is_limited = |name: &str| host[name].as_i64().is_some_and(|limit| limit > 0);
     let (root, dropped, added) = (&host["ReadonlyRootfs"], &host["CapDrop"], &host["CapAdd"]);
@@ -105,7 +136,7 @@ fn options(container: &Value) -> [Check<'_>; 7] {
             "it is privileged",
             &host["Privileged"],
         ),
-        (*user == USER, "the user is another", user),
+        (*user == expected_user, "the user is another", user),
         (
             is_limited("PidsLimit"),
             "processes have no limit",
@@ -119,10 +150,7 @@ fn options(container: &Value) -> [Check<'_>; 7] {
 fn places<'a>(container: &'a Value, may_publish: bool, networks: &[String]) -> [Check<'a>; 4] {
     let ports = &container["HostConfig"]["PortBindings"];
     let publishes = ports.as_object().is_some_and(|ports| !ports.is_empty());
-    let joined = &container["NetworkSettings"]["Networks"];
-    let is_among = joined
-        .as_object()
-        .is_none_or(|map| map.keys().all(|name| networks.contains(name)));
+    let (joined, is_among) = networks_within(container, networks);
     let mounts = &container["Mounts"];
     let any = |fits: fn(&Value) -> bool| mounts.as_array().is_some_and(|list| list.iter().any(fits));
     let has_tmpfs = any(|mount| mount["Destination"] == "/tmp" && mount["Type"] == "tmpfs");

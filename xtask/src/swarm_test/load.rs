@@ -60,6 +60,8 @@ pub(super) struct Target {
     pub(super) client: Client,
     pub(super) repository: String,
     pub(super) token: String,
+    /// What the names of the sessions and of their branches begin with.
+    pub(super) name: &'static str,
 }
 
 impl Load {
@@ -129,8 +131,8 @@ struct Session {
 impl Session {
     fn new(book: Arc<Book>, target: Target, number: usize) -> Self {
         let account = Account {
-            session: format!("load-{number}"),
-            branch: format!("load/{number}"),
+            session: format!("{}-{number}", target.name),
+            branch: format!("{}/{number}", target.name),
             ..Account::default()
         };
         Self {

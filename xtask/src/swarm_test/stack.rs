@@ -1,11 +1,11 @@
-//! The stack under test: `swarm.yml` and `deploy/swarm-s3.yml` as they are, with secrets, a port and a name of its own.
+//! The stack under test: `swarm.yml` and the files beside it as they are, with secrets, a port and a name of its own.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
 use super::docker::Docker;
+use super::images::Images;
 use super::peers::{Peers, free_port, random_token};
 use super::stop::Stop;
 use crate::run;
@@ -16,20 +16,48 @@ const PATIENCE: Duration = Duration::from_secs(150);
 const DEPLOYMENTS: u32 = 4;
 /// How many git workers there are at first.
 const REPLICAS: u32 = 4;
+/// Every service of ours.
+const ROLES: &[&str] = &["gateway", "git-worker", "code-worker"];
+
+/// How many gateways a stack has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Gateways {
+    One,
+    /// With a Redis in common, behind a balancer.
+    Two,
+}
+
+impl Gateways {
+    /// What the stack is made of, beside `swarm.yml`.
+    fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::One => &["deploy/swarm-s3.yml"],
+            Self::Two => &[
+                "deploy/swarm-s3.yml",
+                "deploy/swarm-redis.yml",
+                "deploy/swarm-balancer.yml",
+            ],
+        }
+    }
+}
 
 /// A stack, and what it is deployed with.
 #[derive(Debug)]
 pub(super) struct Stack {
     name: String,
+    gateways: Gateways,
     port: u16,
     /// The key of a client.
     pub(super) key: Key,
     /// The token of the fleet.
     pub(super) token: String,
     image: String,
+    peers_image: String,
     storage_url: String,
     /// The names of the secrets in force: the token's, the keys' and the bucket's.
     secrets: [String; 3],
+    /// Those of several gateways, by the variables that name them.
+    shared_secrets: Vec<(&'static str, String)>,
     /// Every secret that was made.
     made: Vec<String>,
 }
@@ -50,53 +78,24 @@ pub(super) struct Key {
     pub(super) line: String,
 }
 
-/// What an engine holds, by name, so that what is left can be told.
-#[derive(Debug, Default)]
-pub(super) struct Holdings(BTreeSet<String>);
-
-impl Holdings {
-    /// Everything that there is now.
-    pub(super) fn now(docker: &Docker) -> anyhow::Result<Self> {
-        let mut all = BTreeSet::new();
-        for (what, arguments) in [
-            ("container", &["ps", "--all", "--format", "{{.Names}}"][..]),
-            ("volume", &["volume", "ls", "--format", "{{.Name}}"]),
-            ("network", &["network", "ls", "--format", "{{.Name}}"]),
-            ("secret", &["secret", "ls", "--format", "{{.Name}}"]),
-            ("config", &["config", "ls", "--format", "{{.Name}}"]),
-            ("service", &["service", "ls", "--format", "{{.Name}}"]),
-            (
-                "image",
-                &["images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"],
-            ),
-        ] {
-            all.extend(
-                docker
-                    .lines(arguments)?
-                    .into_iter()
-                    .map(|name| format!("{what} {name}")),
-            );
-        }
-        Ok(Self(all))
-    }
-
-    /// What is here and was not there before.
-    pub(super) fn beyond(&self, before: &Self) -> Vec<String> {
-        self.0.difference(&before.0).cloned().collect()
-    }
-}
-
 impl Stack {
     /// Chooses names and a port.
-    pub(super) fn named(run: &str) -> anyhow::Result<Self> {
+    pub(super) fn named(run: &str, gateways: Gateways) -> anyhow::Result<Self> {
+        let name = match gateways {
+            Gateways::One => format!("mayfly-{run}"),
+            Gateways::Two => format!("mayfly-{run}-two"),
+        };
         Ok(Self {
-            name: format!("mayfly-{run}"),
+            name,
+            gateways,
             port: free_port("0.0.0.0")?,
             key: Key::default(),
             token: random_token(&mut fastrand::Rng::new()),
             image: String::new(),
+            peers_image: String::new(),
             storage_url: String::new(),
             secrets: Default::default(),
+            shared_secrets: Vec::new(),
             made: Vec::new(),
         })
     }
@@ -152,8 +151,9 @@ impl Stack {
     }
 
     /// Makes the secrets and deploys.
-    pub(super) fn deploy(&mut self, docker: &Docker, image: &str, peers: &Peers) -> anyhow::Result<()> {
-        image.clone_into(&mut self.image);
+    pub(super) fn deploy(&mut self, docker: &Docker, images: &Images, peers: &Peers) -> anyhow::Result<()> {
+        images.mayfly.clone_into(&mut self.image);
+        images.peers.clone_into(&mut self.peers_image);
         self.storage_url = peers.storage_url();
         self.key = self.new_key(docker)?;
         let (token, line) = (self.token.clone(), self.key.line.clone());
@@ -162,7 +162,33 @@ impl Stack {
             self.make_secret(docker, "api-keys", &line)?,
             self.make_secret(docker, "aws-credentials", &peers.aws_credentials())?,
         ];
+        if self.gateways == Gateways::Two {
+            self.make_shared_secrets(docker)?;
+        }
         self.apply(docker)
+    }
+
+    /// What `deploy/swarm-redis.yml` asks for.
+    fn make_shared_secrets(&mut self, docker: &Docker) -> anyhow::Result<()> {
+        let mut random = fastrand::Rng::new();
+        let (password, key) = (random_token(&mut random), random_token(&mut random));
+        for (variable, what, text) in [
+            (
+                "REDIS_SETTINGS_SECRET",
+                "redis-settings",
+                format!("requirepass {password}\n"),
+            ),
+            (
+                "REDIS_URL_SECRET",
+                "redis-url",
+                format!("redis://:{password}@redis:6379/0"),
+            ),
+            ("WAITING_JOBS_KEY_SECRET", "waiting-jobs-key", key),
+        ] {
+            let name = self.make_secret(docker, what, &text)?;
+            self.shared_secrets.push((variable, name));
+        }
+        Ok(())
     }
 
     /// Deploys again with other secrets, as an operator changes them, and waits until every process has them.
@@ -176,8 +202,7 @@ impl Stack {
         self.secrets[0] = self.make_secret(docker, "worker-token", tokens)?;
         self.secrets[1] = self.make_secret(docker, "api-keys", keys)?;
         let [worker_token, ..] = self.secrets.clone();
-        let roles = &["gateway", "git-worker", "code-worker"];
-        self.apply_until_all(docker, roles, &worker_token, stop)
+        self.apply_until_all(docker, ROLES, &worker_token, stop)
     }
 
     /// Deploys again with another storage.
@@ -189,6 +214,12 @@ impl Stack {
     ) -> anyhow::Result<Duration> {
         storage_url.clone_into(&mut self.storage_url);
         self.apply_until_all(docker, &["gateway", "git-worker"], storage_url, stop)
+    }
+
+    /// Deploys again with another image, as an operator updates the stack.
+    pub(super) fn upgrade(&mut self, docker: &Docker, image: &str, stop: &Stop) -> anyhow::Result<Duration> {
+        image.clone_into(&mut self.image);
+        self.apply_until_all(docker, ROLES, image, stop)
     }
 
     /// Deploys, and waits until every task that shall run does, and is described with these words; what Swarm takes back is deployed again, as
@@ -232,9 +263,8 @@ impl Stack {
 
     fn apply(&self, docker: &Docker) -> anyhow::Result<()> {
         let [worker_token, api_keys, aws_credentials] = self.secrets.clone();
-        let settings = [
+        let mut settings = vec![
             ("MAYFLY_IMAGE", self.image.clone()),
-            ("MAYFLY_PORT", self.port.to_string()),
             ("STORAGE_URL", self.storage_url.clone()),
             ("ALLOW_PRIVATE_GIT_HOSTS", "true".to_owned()),
             ("GIT_WORKER_REPLICAS", REPLICAS.to_string()),
@@ -242,10 +272,22 @@ impl Stack {
             ("API_KEYS_SECRET", api_keys),
             ("AWS_CREDENTIALS_SECRET", aws_credentials),
         ];
-        #[rustfmt::skip]
-        let deploy = [
-            "stack", "deploy", "--resolve-image", "never", "-c", "swarm.yml", "-c", "deploy/swarm-s3.yml", &self.name,
-        ];
+        let port = self.port.to_string();
+        match self.gateways {
+            Gateways::One => settings.push(("MAYFLY_PORT", port)),
+            Gateways::Two => settings.extend([
+                ("MAYFLY_PORT", "0".to_owned()),
+                ("GATEWAYS_PER_NODE", "2".to_owned()),
+                ("BALANCER_PORT", port),
+                ("BALANCER_CONFIG", format!("{}-balancer", self.name)),
+                ("BALANCER_IMAGE", self.peers_image.clone()),
+                ("REDIS_IMAGE", self.peers_image.clone()),
+            ]),
+        }
+        settings.extend(self.shared_secrets.iter().cloned());
+        let mut deploy = vec!["stack", "deploy", "--resolve-image", "never", "-c", "swarm.yml"];
+        deploy.extend(self.gateways.files().iter().flat_map(|file| ["-c", *file]));
+        deploy.push(&self.name);
         docker.with(&settings).text(&deploy).map(drop)
     }
 
@@ -391,10 +433,15 @@ fn set_availability(docker: &Docker, availability: &str) -> anyhow::Result<()> {
         .map(drop)
 }
 
-/// What Swarm says of a service's update; nothing where there was none.
+/// What Swarm says of a service's update; nothing where there was none. One that it gave up does not go on by itself.
 fn verdict(docker: &Docker, service: &str) -> anyhow::Result<String> {
-    let format = "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}";
-    docker.text(&["service", "inspect", service, "--format", format])
+    let format = "{{if .UpdateStatus}}{{.UpdateStatus.State}} {{.UpdateStatus.Message}}{{end}}";
+    let said = docker.text(&["service", "inspect", service, "--format", format])?;
+    let (state, message) = said.split_once(' ').unwrap_or((&said, ""));
+    if matches!(state, "paused" | "rollback_paused") {
+        bail!("Swarm gave up the update of {service}: {message}");
+    }
+    Ok(state.to_owned())
 }
 
 /// Whether Swarm says that an update or a rollback is over.
