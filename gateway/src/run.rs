@@ -97,9 +97,9 @@ pub async fn run(
     tokio::select! {
         biased;
         () = gateway.drained() => {}
-        never = server.accept(listener) => match never {},
+        never = server.accept(&listener) => match never {},
     }
-    tokio::join!(server.close(), gateway.webhooks.close());
+    tokio::join!(server.close(listener), gateway.webhooks.close());
     if let Some(sessions) = &gateway.sessions {
         sessions.ended().await;
     }

@@ -131,11 +131,15 @@ async fn given_up(gateway: Arc<Gateway>, prospect: Prospect, attempt: u32) -> Wa
 
 /// The end of a job that waits for its worker, or for another one, when the gateway ends.
 fn drained(attempt: u32) -> Failure {
-    let text = match attempt {
-        1 => "the gateway is shutting down, and no worker had begun the job; send it again",
-        _ => {
-            "the gateway is shutting down, and the worker that had the job was lost; look at the session before sending it again"
+    match attempt {
+        1 => {
+            let text = "the gateway is shutting down, and no worker had begun the job; send it again";
+            Failure::new(ErrorCode::ShuttingDown, text)
         }
-    };
-    Failure::new(ErrorCode::ShuttingDown, text)
+        _ => {
+            let text = "the worker that had the job was lost, and the gateway is shutting down before another one took it; the job may have run, so look at \
+                        the session before sending it again";
+            Failure::new(ErrorCode::WorkerLost, text)
+        }
+    }
 }

@@ -39,6 +39,7 @@ impl WorkerClient {
         let (answer, mut body) = send(socket, request).await?;
         match answer.status() {
             StatusCode::OK => {}
+            StatusCode::SERVICE_UNAVAILABLE => return Err(Outcome::Unready),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Outcome::Unauthorized),
             status => return Err(Outcome::NotAStream(format!("status {}", status.as_u16()))),
         }

@@ -8,7 +8,8 @@ use tokio::net::TcpListener;
 
 use crate::client::{Got, job, post};
 use crate::gateway::{TestGateway, config, tokens};
-use crate::stub_worker::{Act, StubWorker, busy, completing, data, waiting};
+use crate::stub_worker::{Act, Afterwards, StubWorker, busy, completing, data, waiting};
+use crate::until::until_some;
 
 #[tokio::test]
 async fn a_job_reaches_the_worker_whole_and_its_events_come_back_unchanged() {
@@ -200,6 +201,19 @@ async fn what_is_no_worker_does_not_end_a_job() {
             "{act:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_and_says_so_is_away_and_not_faulty() {
+    let worker = StubWorker::completing().await;
+    worker.afterwards(Afterwards::Ends);
+    let gateway = TestGateway::with(&[&worker]).await;
+    assert_eq!(gateway.names_of("s").await.last().unwrap(), "completed");
+    let asked = async || {
+        let state = gateway.get("/workers").await.1["workers"][0]["state"].clone();
+        (state != "restarting").then_some(state)
+    };
+    assert_eq!(until_some("the worker's answer", asked).await, "unreachable");
 }
 
 #[tokio::test]

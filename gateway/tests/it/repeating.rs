@@ -103,12 +103,11 @@ async fn a_gateway_whose_grace_is_over_says_that_a_lost_worker_had_the_job() {
     running.until("retrying").await;
     gateway.shutdown.cancel();
     let events = running.rest().await;
-    assert_eq!(events.last().unwrap().name(), "shutting_down");
+    let end = events.last().unwrap();
+    assert_eq!(end.name(), "worker_lost");
     assert!(
-        events.last().unwrap().json["error"]
-            .as_str()
-            .unwrap()
-            .contains("was lost")
+        end.json["error"].as_str().unwrap().contains("is shutting down"),
+        "{end:?}"
     );
     gateway.stop().await;
 }

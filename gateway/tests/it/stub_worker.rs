@@ -21,6 +21,8 @@ pub(crate) enum Afterwards {
     HangsUp,
     /// It says something that nobody asked for.
     Babbles,
+    /// It is not idle: its process ends.
+    Ends,
 }
 
 impl Afterwards {
@@ -31,6 +33,9 @@ impl Afterwards {
             }
             Self::Listens | Self::HangsUp | Self::Babbles => {
                 b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{\"state\":\"idle\"}"
+            }
+            Self::Ends => {
+                b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             }
         }
     }
@@ -218,7 +223,7 @@ async fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) -> std
         socket.write_all(afterwards.status()).await?;
         match afterwards {
             Afterwards::Listens => continue,
-            Afterwards::Closes | Afterwards::HangsUp => socket.shutdown().await?,
+            Afterwards::Closes | Afterwards::HangsUp | Afterwards::Ends => socket.shutdown().await?,
             Afterwards::Babbles => socket.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await?,
         }
         while socket.read(&mut [0; 1024]).await? > 0 {}

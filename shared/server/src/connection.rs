@@ -3,14 +3,17 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
+use futures::FutureExt as _;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use mayfly_protocol::{ErrorCode, Refusal};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -48,6 +51,24 @@ pub(crate) enum ConnectionError {
     LateHandshake,
     #[error("TLS was not agreed on")]
     Handshake(#[source] io::Error),
+}
+
+/// How a connection ended for HTTP.
+enum Spoken {
+    /// Every request that was read has had its answer.
+    AllRead,
+    /// The server ends, and no request was under way; one that comes now is not read.
+    Unread,
+}
+
+/// What is said on a connection that the server leaves while no request is under way on it. One that crosses with it is answered by it; to a client that has
+/// sent none it says that the connection is over (RFC 9112, section 9.5).
+fn unread() -> Vec<u8> {
+    let text = "the process is ending, and has not read the request; send it again";
+    let refusal = Refusal::new(ErrorCode::ShuttingDown, text);
+    let body = serde_json::to_string(&refusal).expect("a refusal has text keys only");
+    let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncache-control: no-store\r\nconnection: close";
+    format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 pub(crate) struct Connection {
@@ -103,7 +124,15 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (socket, spoken) = self.speak(socket).await;
+        let (mut socket, spoken) = self.speak(socket).await;
+        let spoken = match spoken {
+            Ok(Spoken::AllRead) => Ok(()),
+            Ok(Spoken::Unread) => {
+                socket.write_all(&unread()).await?;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
         // What is no HTTP has had its answer, too: that is read no less than any other.
         let lingered = self.linger(socket).await;
         spoken?;
@@ -112,11 +141,13 @@ impl Connection {
     }
 
     /// Answers requests until the connection is done, and gives the socket back.
-    async fn speak<S>(&self, socket: S) -> (S, Result<(), hyper::Error>)
+    async fn speak<S>(&self, socket: S) -> (S, Result<Spoken, hyper::Error>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let requests = AtomicU64::new(0);
         let service = service_fn(|request: Request<Incoming>| {
+            requests.fetch_add(1, Ordering::Relaxed);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(self.delivered.clone());
             Box::pin(self.app.clone().oneshot(request))
@@ -129,14 +160,23 @@ impl Connection {
             .half_close(true)
             .serve_connection(TokioIo::new(socket), service);
         let done = tokio::select! {
+            biased;
             done = poll_fn(|context| connection.poll_without_shutdown(context)) => Some(done),
             () = self.closing.cancelled() => None,
         };
         let spoken = match done {
-            Some(done) => done,
+            Some(done) => done.map(|()| Spoken::AllRead),
             None => {
-                Pin::new(&mut connection).graceful_shutdown();
-                poll_fn(|context| connection.poll_without_shutdown(context)).await
+                let before = requests.load(Ordering::Relaxed);
+                let mut connection = Pin::new(&mut connection);
+                connection.as_mut().graceful_shutdown();
+                let mut rest = poll_fn(|context| connection.poll_without_shutdown(context));
+                // Everything that could be done was done just before. What is over now had no request under way.
+                match (&mut rest).now_or_never() {
+                    Some(over) if requests.load(Ordering::Relaxed) == before => over.map(|()| Spoken::Unread),
+                    Some(over) => over.map(|()| Spoken::AllRead),
+                    None => rest.await.map(|()| Spoken::AllRead),
+                }
             }
         };
         (connection.into_parts().io.into_inner(), spoken)

@@ -1,6 +1,7 @@
 //! Accepts connections within a bound, and ends them when the server does.
 
 use std::convert::Infallible;
+use std::io::{self, ErrorKind::WouldBlock};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,8 +61,8 @@ impl Server {
         }
     }
 
-    /// Accepts connections for as long as the future is polled. When it is dropped, so is the listener.
-    pub async fn accept(&self, listener: TcpListener) -> Infallible {
+    /// Accepts connections for as long as the future is polled.
+    pub async fn accept(&self, listener: &TcpListener) -> Infallible {
         match &self.tls {
             None => self.accept_all(listener).await,
             Some(tls) => tokio::select! {
@@ -71,7 +72,7 @@ impl Server {
         }
     }
 
-    async fn accept_all(&self, listener: TcpListener) -> Infallible {
+    async fn accept_all(&self, listener: &TcpListener) -> Infallible {
         loop {
             let place = Arc::clone(&self.places).acquire_owned().await;
             let place = place.expect("the semaphore is never closed");
@@ -85,8 +86,14 @@ impl Server {
         }
     }
 
-    /// Lets answers that are under way end, within the grace, and drops the rest.
-    pub async fn close(&self) {
+    /// Listens no longer, lets answers that are under way end, within the grace, and says on every other connection that the process ends.
+    ///
+    /// So whoever sends a request at this moment knows whether it was read. Only a connection that is made between the last look at the listener and its end
+    /// is reset.
+    pub async fn close(&self, listener: TcpListener) {
+        if let Err(error) = self.accept_waiting(listener) {
+            tracing::debug!(%error, "connections that waited could not be accepted");
+        }
         self.closing.cancel();
         self.connections.close();
         let closed = timeout(self.limits.close_grace, self.connections.wait()).await;
@@ -94,6 +101,22 @@ impl Server {
             self.giving_up.cancel();
             self.connections.wait().await;
         }
+    }
+
+    /// Accepts what the kernel has accepted already: a client that has connected, and may have sent its request, would see a reset.
+    fn accept_waiting(&self, listener: TcpListener) -> io::Result<()> {
+        let listener = listener.into_std()?;
+        while let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            match listener.accept() {
+                Ok((socket, _peer)) => {
+                    socket.set_nonblocking(true)?;
+                    self.serve(TcpStream::from_std(socket)?, place);
+                }
+                Err(error) if error.kind() == WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn serve(&self, socket: TcpStream, place: OwnedSemaphorePermit) {

@@ -24,7 +24,9 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -77,8 +79,18 @@ async fn serve(flood: &Flood, tls: Option<Tls>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = Server::new(limits(), app(flood), tls);
-    task::spawn(&TaskTracker::new(), async move { server.accept(listener).await });
+    task::spawn(&TaskTracker::new(), async move { server.accept(&listener).await });
     address
+}
+
+/// A server that accepts until it is told to end; then it ends.
+fn serve_until(ending: &CancellationToken, listener: TcpListener, tls: Option<Tls>) -> JoinHandle<()> {
+    let server = Server::new(limits(), app(&Flood::default()), tls);
+    let ending = ending.clone();
+    task::spawn(&TaskTracker::new(), async move {
+        let _ended = ending.run_until_cancelled(server.accept(&listener)).await;
+        server.close(listener).await;
+    })
 }
 
 /// Sends these bytes, and reads to the end of the connection.
@@ -93,6 +105,15 @@ async fn rest_of(socket: &mut (impl AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
     let _reset = within("the end of the connection", socket.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Reads until this has come.
+async fn read_until(socket: &mut (impl AsyncRead + Unpin), text: &str) {
+    let mut answer = Vec::new();
+    while !String::from_utf8_lossy(&answer).contains(text) {
+        let read = within("the answer", socket.read_buf(&mut answer)).await.unwrap();
+        assert_ne!(read, 0, "{}", String::from_utf8_lossy(&answer));
+    }
 }
 
 async fn is_well(address: SocketAddr) {
@@ -193,6 +214,93 @@ async fn a_reader_that_never_reads_costs_little_is_given_up_and_harms_nobody() {
         "{produced} bytes were made for a reader that reads none"
     );
     drop(stalled);
+}
+
+/// The answer to a request that nobody has read.
+fn assert_unread(answer: &str) {
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("\"code\":\"shutting_down\""), "{answer}");
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.contains(&format!("content-length: {}", body.len())),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_ends_says_so_on_connections_on_which_it_has_read_nothing() {
+    let (listener, ending) = (
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        CancellationToken::new(),
+    );
+    let address = listener.local_addr().unwrap();
+    let served = serve_until(&ending, listener, None);
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut kept = TcpStream::connect(address).await.unwrap();
+    write(&mut kept, "GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    read_until(&mut kept, "hello").await;
+    // Its body is on its way when the server ends, and its answer comes after that.
+    let mut halfway = TcpStream::connect(address).await.unwrap();
+    let half =
+        "GET / HTTP/1.1\r\nhost: x\r\n\r\nPOST /length HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nab";
+    write(&mut halfway, half).await.unwrap();
+    read_until(&mut halfway, "hello").await;
+    ending.cancel();
+    // A request that crosses with the answer is not read.
+    let _crosses = write(&mut silent, GOOD).await;
+    assert_unread(&rest_of(&mut silent).await);
+    assert_unread(&rest_of(&mut kept).await);
+    write(&mut halfway, "cd").await.unwrap();
+    let answer = rest_of(&mut halfway).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n4"),
+        "{answer}"
+    );
+    served.await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_that_nobody_has_accepted_yet_are_answered_when_the_server_ends() {
+    let (ca, folder) = (TestCa::new(), tempfile::tempdir().unwrap());
+    let (certificate, key) = ca.write_server_pem(folder.path());
+    let tls = load(&TlsFiles { certificate, key }).await;
+    for tls in [None, Some(tls)] {
+        let (listener, ending) = (
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            CancellationToken::new(),
+        );
+        let address = listener.local_addr().unwrap();
+        // All are in the kernel's hands before the server looks, and one has sent its request.
+        let silent = TcpStream::connect(address).await.unwrap();
+        let mut asking = TcpStream::connect(address).await.unwrap();
+        let is_plain = tls.is_none();
+        if is_plain {
+            write(&mut asking, GOOD).await.unwrap();
+        }
+        ending.cancel();
+        let served = serve_until(&ending, listener, tls);
+        let (mut silent, mut asking) = match is_plain {
+            true => (Either::Left(silent), Either::Left(asking)),
+            false => {
+                let name = ServerName::try_from("localhost").unwrap();
+                let silent = trusting(&ca).connect(name.clone(), silent).await.unwrap();
+                let asking = trusting(&ca).connect(name, asking).await.unwrap();
+                (Either::Right(silent), Either::Right(asking))
+            }
+        };
+        assert_unread(&rest_of(&mut silent).await);
+        // Whether it is read any more is the server's choice, which it tells.
+        let answer = rest_of(&mut asking).await;
+        match is_plain && answer.ends_with("hello") {
+            true => assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}"),
+            false => assert_unread(&answer),
+        }
+        served.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
 }
 
 fn trusting(ca: &TestCa) -> TlsConnector {

@@ -88,9 +88,9 @@ pub async fn run<R: JobRunner>(
     let ended = tokio::select! {
         biased;
         ended = worker.ended() => ended,
-        never = server.accept(listener) => match never {},
+        never = server.accept(&listener) => match never {},
     };
-    server.close().await;
+    server.close(listener).await;
     tracing::info!(?ended, "the worker ends");
     Ok(ended)
 }
