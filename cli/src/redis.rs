@@ -53,7 +53,7 @@ impl RedisArgs {
     }
 }
 
-/// What bodies of waiting jobs are sealed with: WAITING_JOBS_KEY, one or, while it is changed, two with a comma between them.
+/// What bodies of jobs that are not over are sealed with: WAITING_JOBS_KEY, one or, while it is changed, two with a comma between them.
 pub(crate) fn waiting_jobs_keys() -> anyhow::Result<Option<WaitingJobsKeys>> {
     let list = secret::from_environment("WAITING_JOBS_KEY")?;
     let keys = list.as_ref().map(WaitingJobsKeys::parse).transpose();

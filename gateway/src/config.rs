@@ -41,7 +41,7 @@ pub struct GatewayConfig {
     pub storage: Option<Arc<dyn ObjectStore>>,
     /// What several gateways tell one another while jobs run; without it they have the storage in common, and nothing else. It needs a storage.
     pub coordination: Option<Arc<dyn Coordination>>,
-    /// What bodies of waiting jobs are sealed with, to be kept beside what gateways tell one another; without it they are in memory alone.
+    /// What bodies of jobs that are not over are sealed with, to be kept beside what gateways tell one another; without it they are in memory alone.
     pub waiting_jobs_keys: Option<WaitingJobsKeys>,
     /// Where sessions are read from, and how; without it `/sessions` is refused.
     pub sessions: Option<SessionsConfig>,

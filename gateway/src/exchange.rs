@@ -22,7 +22,7 @@ use tokio::time::sleep;
 
 use crate::jobs::{Job, JobView};
 pub(crate) use keeper::Keeper;
-pub(crate) use sealed::Waiting;
+pub(crate) use sealed::KeptJob;
 pub use sealed::{InvalidWaitingJobsKeys, WaitingJobsKeys};
 pub(crate) use shelter::Shelter;
 pub(crate) use tail::Tail;
@@ -199,15 +199,22 @@ impl Exchange {
         views.filter_map(Result::ok).collect()
     }
 
-    /// What is kept of a job that waited at a gateway that is gone; it is then here, and nowhere else.
-    pub(crate) async fn take_waiting(&self, job: &Job) -> Option<Waiting> {
+    /// What is kept of a job whose gateway is gone; it is then here, and nowhere else.
+    pub(crate) async fn take_over(&self, job: &Job) -> Option<KeptJob> {
         let keys = self.keys.as_ref()?;
         let sealed = self.coordination.take_shelter(&job_ref(job)).await.ok()??;
         let opened = keys.open(&job.lane.tenant, &job.id, &sealed);
         if opened.is_none() {
-            tracing::warn!(job.id = %job.id, "what was kept of a waiting job cannot be opened; gateways of one fleet have one WAITING_JOBS_KEY");
+            tracing::warn!(job.id = %job.id, "what was kept of a job cannot be opened; gateways of one fleet have one WAITING_JOBS_KEY");
         }
         opened
+    }
+
+    /// Keeps nothing of a job that is over. What cannot be taken away goes after its time.
+    async fn forget(&self, job: &JobRef) {
+        if self.keys.is_some() {
+            let _gone = self.coordination.take_shelter(job).await;
+        }
     }
 
     /// Whether a job of the session runs or waits at any gateway, as far as that is known.

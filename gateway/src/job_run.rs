@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use mayfly_protocol::{ErrorCode, Failure, Stage};
 use mayfly_queue::{Position, WaitReason};
+use mayfly_session::Sent;
 use mayfly_telemetry::task;
 use serde_json::json;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::cancel;
 use crate::dispatch::{Lease, Place};
-use crate::exchange::{Exchange, Keeper, Shelter, Waiting};
+use crate::exchange::{Exchange, Keeper, KeptJob, Shelter};
 use crate::fleet::WorkerKind;
 use crate::fleet::roster::Release;
 use crate::intake::HeldBody;
@@ -46,9 +47,7 @@ pub(crate) struct JobRun {
     place: Place,
     /// Tells other gateways of the job, once it is carried out.
     keeper: Option<Box<Keeper>>,
-    /// Whether the job waits, and no worker can have begun it.
-    waits: watch::Sender<bool>,
-    /// Whether another gateway can begin the job while it waits; `None` where none ever can.
+    /// Whether another gateway can begin the job, or repeat it; `None` where none ever can.
     sheltered: Option<watch::Receiver<bool>>,
     /// Held to the end: another worker may need it.
     body: HeldBody,
@@ -102,14 +101,14 @@ impl JobRun {
         record: Arc<OpenRecord>,
         trace: JobTrace,
     ) -> Box<Self> {
-        let waits = watch::Sender::new(false);
         let mut sheltered = None;
         let keeper = |exchange: &Arc<Exchange>| {
-            let waiting = Waiting {
+            let kept_job = KeptJob {
                 terms: place.terms(),
                 body: body.bytes(),
             };
-            let shelter = Shelter::new(waiting, waits.subscribe(), gateway.config.queue_timeout);
+            let longest_job = gateway.config.queue_timeout + gateway.config.job_timeout;
+            let shelter = Shelter::new(kept_job, longest_job);
             sheltered = shelter.told(exchange);
             Box::new(Keeper::new(exchange, writer.job(), place.permit(), shelter))
         };
@@ -123,7 +122,6 @@ impl JobRun {
             body,
             record,
             trace,
-            waits,
             is_touched: false,
             sends: 0,
             attempt: 1,
@@ -135,6 +133,15 @@ impl JobRun {
             run.say_position(position);
         }
         run
+    }
+
+    /// Does the job once more, after an attempt of which another gateway and its worker were lost.
+    pub(crate) fn repeat_after(mut self: Box<Self>, lost: &Sent) -> Box<Self> {
+        self.is_touched = true;
+        self.attempt = lost.attempt;
+        self.writer.wait_after(lost);
+        self.say_next_attempt("the gateway and the worker that had the job were lost");
+        self
     }
 
     /// Takes the job's place in the line of its session among all gateways.
@@ -294,20 +301,24 @@ impl JobRun {
 
     /// Puts the job back to the front of its session's, for the next attempt at it.
     fn repeat(&mut self, lease: Lease, lost: &Failure) {
-        self.attempt += 1;
-        let (attempt, attempts) = (self.attempt, self.gateway.config.job_attempts);
-        tracing::warn!(job.id = %self.writer.job().id, job.attempt = attempt, worker = %lease.url(), "the worker was lost; the job is repeated");
         // One that is only slow need not go on with what will not be saved.
         self.cancel_unheard(&lease);
         self.writer.wait_again();
-        self.writer.progress(
-            Stage::Retrying,
-            format!("{}; attempt {attempt} of {attempts} follows", lost_in_short(lost)),
-            Some(json!({"attempt": attempt, "attempts": attempts})),
-        );
+        self.say_next_attempt(lost_in_short(lost));
+        tracing::warn!(job.id = %self.writer.job().id, job.attempt = self.attempt, worker = %lease.url(), "the worker was lost; the job is repeated");
         self.deadline = Instant::now() + self.gateway.config.queue_timeout;
         self.last_position = None;
         self.place.wait_again(lease, Release::Failed);
+    }
+
+    fn say_next_attempt(&mut self, lost: &str) {
+        self.attempt += 1;
+        let (attempt, attempts) = (self.attempt, self.gateway.config.job_attempts);
+        self.writer.progress(
+            Stage::Retrying,
+            format!("{lost}; attempt {attempt} of {attempts} follows"),
+            Some(json!({"attempt": attempt, "attempts": attempts})),
+        );
     }
 
     /// Ends the job as its worker did. The session is free before the client can send its next job, and the worker once it has seen its stream delivered.

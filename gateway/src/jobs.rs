@@ -49,6 +49,8 @@ pub(crate) struct Job {
     pub(crate) cancelled: CancellationToken,
     /// Fires when this gateway has taken the job over from one that is gone.
     pub(crate) inherited: CancellationToken,
+    /// Fires when this gateway begins the job itself, after it had followed it at the worker of another one.
+    pub(crate) repeated: CancellationToken,
     facts: Mutex<Facts>,
     places: Arc<Semaphore>,
 }
@@ -331,6 +333,7 @@ impl Jobs {
             log: Arc::new(log),
             cancelled: CancellationToken::new(),
             inherited: CancellationToken::new(),
+            repeated: CancellationToken::new(),
             facts: Mutex::new(Facts {
                 state: JobState::Queued,
                 started_at: None,
@@ -372,6 +375,7 @@ impl Jobs {
             log: Arc::new(JobLog::stored(self.limits.log, stored)),
             cancelled: CancellationToken::new(),
             inherited: CancellationToken::new(),
+            repeated: CancellationToken::new(),
             facts: Mutex::new(facts),
             places: Arc::new(Semaphore::new(self.limits.readers)),
             id: outcome.job_id,

@@ -1,7 +1,7 @@
 //! Follows jobs that another gateway sent to their workers: as a reader beside that gateway, or in its place once it is gone.
 //!
-//! The body of such a job is not here, so that it cannot be repeated: it comes to the end that its worker gives it, or that the storage tells. Only the
-//! heir of the gateway that had it may end it otherwise. This module must not know when a gateway counts as gone.
+//! It comes to the end that its worker gives it, or that the storage tells. Only the heir of the gateway that had it may end it otherwise, or do it once
+//! more, where its body was kept for that. This module must not know when a gateway counts as gone.
 
 use std::sync::Arc;
 
@@ -12,13 +12,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::begin_again::begin_again;
 use crate::cancel;
-use crate::exchange::{Keeper, Tail, Waiting};
+use crate::exchange::{Keeper, KeptJob, Tail};
 use crate::fleet::WorkerKind;
 use crate::fleet::address::WorkerUrl;
 use crate::fleet::roster::Release;
 use crate::jobs::{End, Job, JobWriter};
 use crate::outcome;
 use crate::relay::{self, Numbers, RelayLimits};
+use crate::retry::Repeat;
 use crate::state::Gateway;
 
 /// The number of the terminal event where this gateway ends a job of which it does not know how many events clients have had: beyond all of them.
@@ -33,8 +34,8 @@ struct Told {
 /// What becomes of a job that is watched.
 enum Fate {
     Told(Told),
-    /// It had waited, and is begun here.
-    Begun(Waiting),
+    /// It had waited, or its worker is lost, and is begun here.
+    Begun(KeptJob),
 }
 
 /// A job that another gateway began.
@@ -75,10 +76,14 @@ pub(crate) fn inherit(gateway: &Arc<Gateway>, open: OpenJob) {
     let lease = url.and_then(|url| gateway.dispatcher.occupy(kind, &url, &job.id));
     let stopping = gateway.stopping.clone();
     task::spawn(&gateway.running, async move {
-        let _stopped = stopping.run_until_cancelled(job.log.ended()).await;
+        let release = tokio::select! {
+            () = job.repeated.cancelled() => Release::Failed,
+            () = job.log.ended() => Release::Done,
+            () = stopping.cancelled() => Release::Done,
+        };
         // The worker is about to exit. Only then may the session's next job run, or that worker would be asked.
         if let Some(lease) = lease {
-            lease.release(Release::Done);
+            lease.release(release);
         }
         drop(place);
     });
@@ -90,9 +95,14 @@ fn tell_others(gateway: &Gateway, job: &Arc<Job>) {
         return;
     };
     let mut keeper = Keeper::of_running(exchange, job);
+    let repeated = job.repeated.clone();
     task::spawn(&gateway.running, async move {
-        keeper.line_up().await;
-        keeper.run().await;
+        let telling = async {
+            keeper.line_up().await;
+            keeper.run().await;
+        };
+        // From then on its run has one of its own.
+        let _repeated = repeated.run_until_cancelled(telling).await;
     });
 }
 
@@ -118,13 +128,12 @@ impl Watch {
         let job = Arc::clone(self.writer.job());
         let told = match told {
             Some(Ok(Some(Fate::Told(told)))) => told,
-            Some(Ok(Some(Fate::Begun(waiting)))) => {
-                match begin_again(&self.gateway, self.writer, &self.open, waiting) {
+            Some(Ok(Some(Fate::Begun(kept)))) => {
+                match begin_again(&self.gateway, self.writer, &self.open, kept) {
                     Ok(()) => return,
                     Err(writer) => self.writer = writer,
                 }
-                let text = "the gateway that had accepted the job is gone, and the one that took it over has no room for it; send it again";
-                self.own_end(Failure::new(ErrorCode::GatewayLost, text)).await
+                self.own_end(self.no_room()).await
             }
             // The one who has the job ends it, or whoever takes over from this gateway.
             Some(_) | None => return self.writer.leave(),
@@ -166,11 +175,15 @@ impl Watch {
                 return Some(Fate::Told(told));
             }
             if self.writer.job().inherited.is_cancelled() {
-                if is_known_open && let Some(waiting) = self.waiting().await {
-                    return Some(Fate::Begun(waiting));
-                }
                 if is_known_open && let Some(failure) = self.given_up() {
-                    return Some(Fate::Told(self.own_end(failure).await));
+                    if self.gateway.exchange.is_some() && self.gateway.draining.is_cancelled() {
+                        // The next heir has room for it.
+                        return None;
+                    }
+                    return Some(match self.take_over().await {
+                        Some(kept) => Fate::Begun(kept),
+                        None => Fate::Told(self.own_end(failure).await),
+                    });
                 }
             } else if self.is_unread() || !self.look_again().await {
                 return None;
@@ -235,13 +248,44 @@ impl Watch {
         }
     }
 
-    /// What is needed to begin a job here that no worker had.
-    async fn waiting(&self) -> Option<Waiting> {
+    /// What is needed to begin the job here; `None` where that is not kept, or the job is not to be begun.
+    async fn take_over(&self) -> Option<KeptJob> {
         let job = self.writer.job();
-        if self.open.sent.is_some() || job.cancelled.is_cancelled() {
-            return None;
+        let config = &self.gateway.config;
+        let may_begin = match &self.open.sent {
+            None => !job.cancelled.is_cancelled(),
+            Some(lost) => {
+                let repeat = Repeat {
+                    attempt: lost.attempt,
+                    attempts: config.job_attempts,
+                    is_cancelled: job.cancelled.is_cancelled(),
+                    is_stopping: self.gateway.stopping.is_cancelled(),
+                };
+                repeat.next().is_some()
+            }
+        };
+        let kept = match &self.gateway.exchange {
+            Some(exchange) if may_begin => exchange.take_over(job).await,
+            Some(_) | None => None,
+        };
+        if self.open.sent.is_some() {
+            self.gateway.metrics.lost(job.kind, kept.is_some());
         }
-        self.gateway.exchange.as_ref()?.take_waiting(job).await
+        kept
+    }
+
+    /// Why a job is not begun here that could be.
+    fn no_room(&self) -> Failure {
+        match &self.open.sent {
+            None => {
+                let text = "the gateway that had accepted the job is gone, and the one that took it over has no room for it; send it again";
+                Failure::new(ErrorCode::GatewayLost, text)
+            }
+            Some(_) => {
+                let text = "the gateway and the worker that had the job are lost, and the gateway that took it over has no room for it; the job may have run, so look at the session before sending it again";
+                Failure::new(ErrorCode::WorkerLost, text)
+            }
+        }
     }
 
     fn is_unread(&self) -> bool {

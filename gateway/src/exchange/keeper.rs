@@ -94,9 +94,17 @@ impl Keeper {
         }
     }
 
-    /// Tells that there is the job, before anybody can ask another gateway for it.
+    /// Tells that there is the job, before anybody can ask another gateway for it, and keeps what that needs to begin it, before a worker is asked.
     pub(crate) async fn introduce(&mut self) {
-        self.tell(true).await;
+        let mut shelter = self.shelter.take();
+        let (exchange, job) = (Arc::clone(&self.exchange), self.place.job.clone());
+        let keeping = async {
+            if let Some(shelter) = &mut shelter {
+                shelter.keep(&exchange, &job).await;
+            }
+        };
+        tokio::join!(self.tell(true), keeping);
+        self.shelter = shelter;
     }
 
     /// By then every gateway that lives has lined up again what it has.
@@ -120,8 +128,8 @@ impl Keeper {
         loop {
             let size = job.log.size();
             self.tell(is_due).await;
-            if let Some(shelter) = &mut self.shelter {
-                shelter.settle(&self.exchange, &self.place.job).await;
+            if is_due && let Some(shelter) = &mut self.shelter {
+                shelter.keep(&self.exchange, &self.place.job).await;
             }
             if size.ended {
                 return self.leave().await;
@@ -136,7 +144,6 @@ impl Keeper {
                     self.line_up().await;
                     is_due = true;
                 }
-                () = sheltering(&mut self.shelter) => {}
                 () = self.cancel.changed() => self.job.cancelled.cancel(),
                 _ = due.tick() => {
                     self.line_up().await;
@@ -169,19 +176,10 @@ impl Keeper {
         }
     }
 
-    async fn leave(mut self) {
-        if let Some(shelter) = &mut self.shelter {
-            shelter.remove(&self.exchange, &self.place.job).await;
-        }
+    async fn leave(self) {
+        self.exchange.forget(&self.place.job).await;
         if self.place.since.is_some() {
             self.exchange.leave(self.place.clone()).await;
         }
-    }
-}
-
-async fn sheltering(shelter: &mut Option<Shelter>) {
-    match shelter {
-        Some(shelter) => shelter.changed().await,
-        None => std::future::pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies of jobs that wait, sealed so that a gateway of the same fleet can open them, and nobody else: they hold credentials.
+//! Bodies of jobs that are not over, sealed so that a gateway of the same fleet can open them, and nobody else: they hold credentials.
 //!
 //! This module must not know where it is kept.
 
@@ -17,7 +17,7 @@ const MAX_KEYS: usize = 2;
 /// The least characters of a key; 32 random bytes have 43 in base64 and 64 in hexadecimal.
 const MIN_KEY_CHARS: usize = 32;
 
-/// The keys of a fleet for bodies of waiting jobs: the first seals, any opens.
+/// The keys of a fleet for bodies of jobs that are not over: the first seals, any opens.
 #[derive(Clone)]
 pub struct WaitingJobsKeys(Vec<SecretString>);
 
@@ -32,9 +32,9 @@ pub enum InvalidWaitingJobsKeys {
     TooMany,
 }
 
-/// What a waiting job needs to be begun by another gateway.
+/// What a job needs to be begun by another gateway.
 #[derive(Clone)]
-pub(crate) struct Waiting {
+pub(crate) struct KeptJob {
     pub(crate) terms: Terms,
     pub(crate) body: Bytes,
 }
@@ -62,7 +62,7 @@ impl WaitingJobsKeys {
     }
 
     /// Seals what the job needs; `None` where the system has no random bytes.
-    pub(crate) fn seal(&self, tenant: &TenantId, job: &JobId, waiting: &Waiting) -> Option<Vec<u8>> {
+    pub(crate) fn seal(&self, tenant: &TenantId, job: &JobId, waiting: &KeptJob) -> Option<Vec<u8>> {
         let Terms {
             weight,
             running,
@@ -80,12 +80,12 @@ impl WaitingJobsKeys {
     }
 
     /// Opens what was sealed for this job, by any gateway with one of the keys.
-    pub(crate) fn open(&self, tenant: &TenantId, job: &JobId, sealed: &[u8]) -> Option<Waiting> {
+    pub(crate) fn open(&self, tenant: &TenantId, job: &JobId, sealed: &[u8]) -> Option<KeptJob> {
         let keys = self.0.iter().map(|key| key.expose_secret().as_bytes());
         let plain = Bytes::from(place(tenant, job).open(keys, sealed)?);
         let end = plain.iter().position(|byte| *byte == b'\n')?;
         let head: Head = serde_json::from_slice(&plain[..end]).ok()?;
-        Some(Waiting {
+        Some(KeptJob {
             terms: Terms {
                 weight: head.weight,
                 running: head.running,
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn what_a_waiting_job_needs_comes_back_with_any_of_the_keys() {
         let (tenant, job) = ("a".parse().unwrap(), JobId::new_now());
-        let waiting = Waiting {
+        let waiting = KeptJob {
             terms: Terms {
                 running: NonZeroU32::new(3),
                 ..Terms::default()

@@ -24,7 +24,6 @@ impl JobRun {
             // What is noted stands: the worker that it names may have done something.
             return;
         }
-        self.waits.send_replace(true);
         let (record, id, sends) = (Arc::clone(&self.record), self.writer.job().id.clone(), self.sends);
         task::spawn(&self.gateway.running, async move {
             if let Err(error) = record.note_untouched(sends).await {
@@ -42,11 +41,7 @@ impl JobRun {
             attempt: self.attempt,
             events_before: self.events_before(),
         };
-        let error = self.record.send_to(sent).await.err();
-        if !matches!(error, Some(NotNoted::Taken)) {
-            self.waits.send_replace(false);
-        }
-        let error = error?;
+        let error = self.record.send_to(sent).await.err()?;
         let job = self.writer.job();
         tracing::warn!(job.id = %job.id, error = &error as &(dyn std::error::Error + 'static), "a job could not be noted before it is sent to a worker");
         match error {

@@ -2,21 +2,17 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt as _;
 use mayfly_protocol::{ErrorCode, Failure};
 use mayfly_queue::WaitReason;
 use tokio::sync::watch;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep, sleep_until};
 
 use super::JobRun;
 use crate::cancel;
 use crate::dispatch::Lease;
 use crate::state::Gateway;
-
-/// How long a job of a gateway that ends may take to be kept for others.
-const SHELTERING: Duration = Duration::from_secs(1);
 
 /// How the wait for a worker ended.
 pub(super) enum Waited {
@@ -39,7 +35,12 @@ impl JobRun {
         }
         self.note_waiting();
         let gateway = Arc::clone(&self.gateway);
-        let mut given_up = pin!(given_up(gateway, self.prospect(), self.attempt));
+        let mut given_up = pin!(given_up(
+            gateway,
+            self.sheltered.clone(),
+            self.is_touched,
+            self.attempt
+        ));
         loop {
             tokio::select! {
                 biased;
@@ -52,14 +53,6 @@ impl JobRun {
             if let Some(position) = self.place.position() {
                 self.say_position(position);
             }
-        }
-    }
-
-    fn prospect(&self) -> Prospect {
-        match &self.sheltered {
-            _ if self.is_touched => Prospect::Touched,
-            Some(kept) => Prospect::Sheltered(kept.clone()),
-            None => Prospect::Untouched,
         }
     }
 
@@ -92,40 +85,24 @@ impl JobRun {
     }
 }
 
-/// What becomes of a waiting job once this gateway may look for a worker no longer.
-enum Prospect {
-    /// Nobody began it: its client sends it again, elsewhere.
-    Untouched,
-    /// As this says, another gateway can begin it, or soon can.
-    Sheltered(watch::Receiver<bool>),
-    /// A worker that was lost had it, and nobody else can repeat it.
-    Touched,
-}
-
-/// Waits until this gateway may look for a worker no longer: once it drains, or, where its client should not have to send the job again, when its
+/// Waits until this gateway may look for a worker no longer: once it drains, or, where the client should not have to send the job again, when its
 /// grace is over.
-async fn given_up(gateway: Arc<Gateway>, prospect: Prospect, attempt: u32) -> Waited {
+///
+/// `sheltered` says whether another gateway can begin the job; `is_touched` whether a worker had it, which was lost.
+async fn given_up(
+    gateway: Arc<Gateway>,
+    sheltered: Option<watch::Receiver<bool>>,
+    is_touched: bool,
+    attempt: u32,
+) -> Waited {
+    let is_kept = || sheltered.as_ref().is_some_and(|it| *it.borrow());
     gateway.draining.cancelled().await;
-    let over = Waited::Over(drained(attempt));
-    match prospect {
-        Prospect::Untouched => over,
-        Prospect::Touched => {
-            gateway.stopping.cancelled().await;
-            over
-        }
-        Prospect::Sheltered(mut kept) => {
-            // A job that has just begun to wait is about to be kept.
-            let soon = timeout(SHELTERING, kept.wait_for(|is_kept| *is_kept)).await;
-            if !soon.is_ok_and(|soon| soon.is_ok()) {
-                return over;
-            }
-            gateway.stopping.cancelled().await;
-            let is_kept = *kept.borrow();
-            match is_kept {
-                true => Waited::Elsewhere,
-                false => over,
-            }
-        }
+    if is_kept() || is_touched {
+        gateway.stopping.cancelled().await;
+    }
+    match is_kept() {
+        true => Waited::Elsewhere,
+        false => Waited::Over(drained(attempt)),
     }
 }
 

@@ -121,6 +121,17 @@ impl JobWriter {
         self.measure(JobState::Queued);
     }
 
+    /// Notes that the worker, to which another gateway sent the job, was lost, and that the job waits here for another.
+    pub(crate) fn wait_after(&self, lost: &Sent) {
+        let mut facts = self.job.facts();
+        facts.state = JobState::Queued;
+        facts.is_touched = true;
+        facts.worker = None;
+        facts.attempts = lost.attempt;
+        drop(facts);
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = (JobState::Queued, Instant::now());
+    }
+
     /// Ends the job. Its state changes before readers see the end.
     pub(crate) fn finish(mut self, end: End) {
         self.write_end(end, 0);

@@ -83,6 +83,7 @@ impl Fleet {
         let config = GatewayConfig {
             coordination: Some(self.coordination().await),
             waiting_jobs_keys: Some(WaitingJobsKeys::parse(&KEY.into()).unwrap()),
+            job_attempts: 3,
             cancel_timeout: Duration::from_secs(10),
             sessions: Some(SessionsConfig::new(
                 Arc::clone(&self.storage),
@@ -129,6 +130,7 @@ macro_rules! suite {
                 a_running_job_is_cancelled_at_any_gateway
                 a_key_is_one_job_at_all_gateways
                 a_gateway_that_ends_takes_no_running_job_with_it
+                a_job_whose_gateway_and_worker_are_lost_is_repeated_by_another_gateway
                 a_session_with_a_job_at_another_gateway_is_not_deleted
             }
         })*

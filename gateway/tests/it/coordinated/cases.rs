@@ -168,6 +168,31 @@ pub(crate) async fn a_gateway_that_ends_takes_no_running_job_with_it(fleet: Flee
     assert_eq!(behind.names().await.last().unwrap(), "completed");
 }
 
+pub(crate) async fn a_job_whose_gateway_and_worker_are_lost_is_repeated_by_another_gateway(fleet: Fleet) {
+    let (mut one, other) = (fleet.gateway(&[0]).await, fleet.gateway(&[0, 1]).await);
+    let id = running(&one, "s").await.job_id();
+    let mut behind = other.post(job("s")).await;
+    waits_for_session(&mut behind).await;
+    // Nobody reaches it any more, though it goes on for itself.
+    fleet.workers[0].ended.abort();
+    one.stop().await;
+    let mut along = resume(&other, &id, 0).await;
+    let retrying = along.until("retrying").await;
+    assert_eq!(retrying.json["detail"], json!({"attempt": 2, "attempts": 3}));
+    along.until("preparing").await;
+    let view = other.get(&format!("/jobs/{id}")).await.1;
+    assert_eq!(
+        (&view["state"], &view["attempts"]),
+        (&json!("running"), &json!(2))
+    );
+    let (_, waiting) = other.get(&format!("/jobs/{}", behind.job_id())).await;
+    assert_eq!(waiting["state"], "queued");
+    fleet.go_on(&other, &id).await;
+    let end = along.until("completed").await;
+    assert_eq!(end.json["data"], json!({"attempt": 2, "jobId": id}));
+    assert!(along.next().await.is_none());
+}
+
 pub(crate) async fn a_session_with_a_job_at_another_gateway_is_not_deleted(fleet: Fleet) {
     let (one, other) = (fleet.gateway(&[0]).await, fleet.gateway(&[1]).await);
     let running = running(&one, "s").await;

@@ -121,14 +121,19 @@ async fn no_secret_is_in_redis() {
     let has = |content: &[u8], text: &str| content.windows(text.len()).any(|part| part == text.as_bytes());
     until(|| {
         content = block_in_place(|| fleet.redis().content());
-        has(&content, &format!(":shelter:{waiting_id}"))
+        [&id, &waiting_id]
+            .iter()
+            .all(|job| has(&content, &format!(":shelter:{job}")))
     })
     .await;
-    let has = |text: &str| has(&content, text);
-    assert!(has(&id) && has("preparing"), "it is the right file");
+    assert!(has(&content, "preparing"), "it is the right file");
     canary.assert_not_in("Redis", &content);
-    assert!(!has(fleet.redis().password()) && !has(super::KEY));
-    drop(waiting);
+    assert!(!has(&content, fleet.redis().password()) && !has(&content, super::KEY));
+    let cancel = crate::client::post(&format!("/jobs/{waiting_id}/cancel"), "");
+    assert!(one.send(cancel).await.status().is_success());
+    assert_eq!(waiting.names().await.last().unwrap(), "cancelled");
     fleet.go_on(&one, &id).await;
     assert_eq!(events.names().await.last().unwrap(), "completed");
+    // Nothing is kept of a job that is over, however it ended.
+    until(|| !has(&block_in_place(|| fleet.redis().content()), ":shelter:")).await;
 }
