@@ -1,4 +1,5 @@
-//! Two gateways behind a balancer: under load secrets are changed and the stack is updated, which no client may hear, and a gateway is killed.
+//! Two gateways behind a balancer: under load secrets are changed and the stack is updated, which no client may hear, and a gateway is killed together with
+//! workers, which may break a request, and loses no job that was accepted.
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const GATEWAYS: usize = 2;
 /// Git workers that the stack begins with.
 const FLEET: usize = 4;
+/// Workers that are killed together with a gateway, as when a node dies.
+const KILLED_WORKERS: usize = 2;
 
 /// Runs the part, and prints what it showed. True if nothing is wrong.
 pub(super) fn run(
@@ -47,7 +50,12 @@ pub(super) fn run(
     ended?;
     faults.extend(beside);
     let jobs = load.jobs();
-    note(&format!("a gateway killed: {}", seen(&jobs[replaced..])));
+    let after = &jobs[replaced..];
+    note(&format!(
+        "a gateway and {KILLED_WORKERS} workers killed: {}",
+        seen(after)
+    ));
+    faults.extend(losses(after));
     let accounts = load.accounts();
     faults.extend(checked(&client, docker, peers, &jobs, &accounts)?);
     faults
@@ -96,15 +104,19 @@ fn under(
         seen(jobs)
     ));
     faults.extend(refusals(jobs, "the stack was updated"));
-    run::say("swarm-test: two gateways: one of them killed");
+    run::say("swarm-test: two gateways: one of them killed, and workers with it");
     let gateways = stack.service_label("gateway");
     let both_run = || Ok(docker.containers(&gateways)?.len() == GATEWAYS);
-    let id = docker
-        .containers(&gateways)?
-        .into_iter()
-        .next()
-        .unwrap_or_default();
-    docker.text(&["kill", "--signal", "KILL", &id])?;
+    let mut killed: Vec<String> = docker.containers(&gateways)?.into_iter().take(1).collect();
+    let workers = docker.containers(&stack.service_label("git-worker"))?;
+    killed.extend(workers.into_iter().take(KILLED_WORKERS));
+    let mut kill = vec!["kill", "--signal", "KILL"];
+    kill.extend(killed.iter().map(String::as_str));
+    if let Err(error) = docker.text(&kill) {
+        // A worker may have ended by itself meanwhile.
+        let still = docker.containers(&gateways)?;
+        anyhow::ensure!(!killed.iter().any(|id| still.contains(id)), error);
+    }
     stop.pause(step)?;
     stop.until("two gateways run again", PATIENCE, both_run)?;
     Ok(Steps {
@@ -158,6 +170,14 @@ fn refusals(jobs: &[Job], while_what: &str) -> Vec<String> {
     let refused = jobs.iter().filter(|job| job.seen.data.is_none());
     refused
         .map(|job| format!("while {while_what} a client heard {:?}", job.seen.code))
+        .collect()
+}
+
+/// Jobs that were accepted and not brought to an end of their own: another gateway has what it needs for that.
+fn losses(jobs: &[Job]) -> Vec<String> {
+    let codes = jobs.iter().filter_map(|job| job.seen.code.as_deref());
+    let lost = codes.filter(|code| ["worker_lost", "gateway_lost", "lost"].contains(code));
+    lost.map(|code| format!("after a gateway and workers were killed a client heard {code}"))
         .collect()
 }
 
