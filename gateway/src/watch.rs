@@ -68,25 +68,41 @@ pub(crate) fn inherit(gateway: &Arc<Gateway>, open: OpenJob) {
         return;
     }
     job.inherited.cancel();
-    if !was_sent {
-        return;
-    }
-    tell_others(gateway, &job);
-    let place = gateway.dispatcher.resume(kind, &job.lane);
-    let lease = url.and_then(|url| gateway.dispatcher.occupy(kind, &url, &job.id));
-    let stopping = gateway.stopping.clone();
+    let held = was_sent.then(|| {
+        tell_others(gateway, &job);
+        let place = gateway.dispatcher.resume(kind, &job.lane);
+        let lease = url.and_then(|url| gateway.dispatcher.occupy(kind, &url, &job.id));
+        (place, lease)
+    });
+    let heir = Arc::clone(gateway);
     task::spawn(&gateway.running, async move {
-        let release = tokio::select! {
-            () = job.repeated.cancelled() => Release::Failed,
-            () = job.log.ended() => Release::Done,
-            () = stopping.cancelled() => Release::Done,
+        let (release, is_over) = tokio::select! {
+            () = job.repeated.cancelled() => (Release::Failed, false),
+            () = job.log.ended() => (Release::Done, true),
+            () = heir.stopping.cancelled() => (Release::Done, false),
         };
         // The worker is about to exit. Only then may the session's next job run, or that worker would be asked.
-        if let Some(lease) = lease {
-            lease.release(release);
+        if let Some((place, lease)) = held {
+            if let Some(lease) = lease {
+                lease.release(release);
+            }
+            drop(place);
         }
-        drop(place);
+        // Whether it ended here, or had ended for a reader before this gateway was the heir.
+        if is_over {
+            forget(&heir, &job).await;
+        }
     });
+}
+
+/// Removes what the storage knows of an inherited job that is over.
+async fn forget(heir: &Gateway, job: &Job) {
+    let Some(own) = &heir.own_jobs else { return };
+    let removed = own.archive.remove(&own.gateway, &job.lane.tenant, &job.id);
+    if let Err(error) = removed.await {
+        let error = &error as &(dyn std::error::Error + 'static);
+        tracing::warn!(job.id = %job.id, error, "the storage could not be told that the job is over");
+    }
 }
 
 /// Tells other gateways of a job that this one has now, and waits for nothing.
@@ -142,13 +158,6 @@ impl Watch {
             tell_others(&self.gateway, &job);
         }
         self.writer.finish_at(told.end, told.number);
-        if is_heir && let Some(own) = &self.gateway.own_jobs {
-            let removed = own.archive.remove(&own.gateway, &job.lane.tenant, &job.id);
-            if let Err(error) = removed.await {
-                let error = &error as &(dyn std::error::Error + 'static);
-                tracing::warn!(job.id = %job.id, error, "the storage could not be told that the job is over");
-            }
-        }
     }
 
     /// What becomes of the job; `None` where nobody here wants to hear it any more.

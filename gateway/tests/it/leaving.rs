@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 use crate::client::{Events, get, job, post};
 use crate::gateway::TestGateway;
-use crate::outcomes::with;
+use crate::outcomes::{keep, outcome, with};
 use crate::real_worker::{RealWorker, gateway_config, start_keeping};
 use crate::stub_worker::{StubWorker, busy, waiting};
 use crate::until::until_some;
@@ -224,6 +224,35 @@ async fn jobs_of_a_gateway_that_was_killed_come_to_an_end() {
         until_some("nothing is left", async || {
             let keys = storage.list("gateways/").await.unwrap();
             (keys.len() == 2).then_some(())
+        })
+        .await;
+    }
+}
+
+/// As where a client reads it along between the end of its gateway and the time when that is known to be gone.
+#[tokio::test]
+async fn a_job_that_is_known_to_be_over_when_it_is_taken_over_leaves_nothing() {
+    for is_sent in [false, true] {
+        let storage = memory();
+        let open = OpenJobs::new(Arc::clone(&storage));
+        let gateway = GatewayId::new_now();
+        let sign = SignOfLife::of_beat(7);
+        open.write_sign(&gateway, &sign, None).await.unwrap();
+        let mut over = open_job();
+        over.sent = is_sent.then(|| Sent {
+            worker: "http://192.0.2.1:5002".to_owned(),
+            attempt: 1,
+            events_before: 2,
+        });
+        open.write(&gateway, &over, None).await.unwrap();
+        let id = over.job_id.to_string();
+        let next = TestGateway::start(shared(&storage, &[])).await;
+        let along = resume(&next, &id, 0).await;
+        keep(&storage, &outcome(&id)).await;
+        assert_eq!(along.names().await.last().unwrap(), "completed");
+        until_some("nothing is left", async || {
+            let keys = storage.list("gateways/").await.unwrap();
+            (keys.len() == 1).then_some(())
         })
         .await;
     }
