@@ -59,7 +59,7 @@ async fn measured(rig: &Rig, what: &str, against: &str) -> (String, Value) {
     (running.stdout(), serde_json::from_str(&text).unwrap())
 }
 
-/// Each job that was sent is completed or failed, and with our gateway none is failed.
+/// Each job that was sent is completed or failed.
 fn assert_jobs_add_up(report: &Value, measure: &str, sides: &[&str]) {
     for side in sides {
         let found = figures(report, measure, side);
@@ -71,7 +71,6 @@ fn assert_jobs_add_up(report: &Value, measure: &str, sides: &[&str]) {
             "{measure} of {side}: {found}"
         );
     }
-    assert_eq!(figures(report, measure, "mayfly")["failed"], 0.0, "{measure}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,6 +79,7 @@ async fn the_figures_of_jobs_agree_with_one_another() {
     let (tables, report) = measured(&rig, "latency,steady,bursts,flood", "nginx,haproxy").await;
     for measure in ["steady", "bursts", "flood"] {
         assert_jobs_add_up(&report, measure, &SIDES);
+        assert_eq!(figures(&report, measure, "mayfly")["failed"], 0.0, "{measure}");
     }
     for side in SIDES {
         let tries = &figures(&report, "steady", side)["tries a job"];

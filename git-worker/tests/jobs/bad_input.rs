@@ -81,7 +81,6 @@ async fn private_addresses_are_refused_in_every_spelling() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hosts_that_are_not_there_are_told_apart() {
     let mut rig = Rig::new().await;
-    rig.policy.idle_timeout = Duration::from_millis(300);
     clone_of(&rig, "http://does-not-exist.invalid/o/r", ErrorCode::HostUnknown).await;
     let refused = mayfly_testkit::port::refused();
     clone_of(
@@ -91,6 +90,7 @@ async fn hosts_that_are_not_there_are_told_apart() {
     )
     .await;
     let silent = mayfly_testkit::port::silent();
+    rig.policy.idle_timeout = Duration::from_millis(300);
     clone_of(
         &rig,
         &format!("http://{}/o/r", silent.addr()),
