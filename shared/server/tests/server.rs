@@ -83,9 +83,16 @@ async fn serve(flood: &Flood, tls: Option<Tls>) -> SocketAddr {
     address
 }
 
-/// A server that accepts until it is told to end; then it ends.
+/// A server that accepts until it is told to end; then it ends, and waits for its clients as long as the test does.
 fn serve_until(ending: &CancellationToken, listener: TcpListener, tls: Option<Tls>) -> JoinHandle<()> {
-    let server = Server::new(limits(), app(&Flood::default()), tls);
+    let patience = Duration::from_secs(600);
+    let patient = ConnectionLimits {
+        header_timeout: patience,
+        linger: patience,
+        close_grace: patience,
+        ..limits()
+    };
+    let server = Server::new(patient, app(&Flood::default()), tls);
     let ending = ending.clone();
     task::spawn(&TaskTracker::new(), async move {
         let _ended = ending.run_until_cancelled(server.accept(&listener)).await;
@@ -259,7 +266,8 @@ async fn a_server_that_ends_says_so_on_connections_on_which_it_has_read_nothing(
         answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n4"),
         "{answer}"
     );
-    served.await.unwrap();
+    drop((silent, kept, halfway));
+    within("the server's end", served).await.unwrap();
 }
 
 #[tokio::test]
@@ -298,7 +306,8 @@ async fn connections_that_nobody_has_accepted_yet_are_answered_when_the_server_e
             true => assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}"),
             false => assert_unread(&answer),
         }
-        served.await.unwrap();
+        drop((silent, asking));
+        within("the server's end", served).await.unwrap();
         assert!(TcpStream::connect(address).await.is_err());
     }
 }
