@@ -224,6 +224,11 @@ impl JobRun {
         }
     }
 
+    /// Whether another gateway can begin the job.
+    fn is_sheltered(&self) -> bool {
+        self.sheltered.as_ref().is_some_and(|kept| *kept.borrow())
+    }
+
     /// Events of the job's stream before the first of the worker that is asked now; `dispatched` comes between.
     fn events_before(&self) -> u64 {
         self.writer.job().log.size().events + 1

@@ -50,7 +50,8 @@ impl JobRun {
                 let text = "another gateway took this one for gone, and has ended the job before a worker had begun it; send it again";
                 Some(Unsent::Over(Failure::new(ErrorCode::GatewayLost, text)))
             }
-            NotNoted::Late | NotNoted::Storage(_) if self.record.is_promised() => {
+            // Another gateway could begin it, too, as the same attempt.
+            NotNoted::Late | NotNoted::Storage(_) if self.record.is_promised() || self.is_sheltered() => {
                 let text =
                     "the storage did not take note of the job in time, so it was not begun; send it again";
                 Some(Unsent::Over(Failure::new(ErrorCode::StorageUnavailable, text)))

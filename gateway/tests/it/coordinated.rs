@@ -131,6 +131,7 @@ macro_rules! suite {
                 a_key_is_one_job_at_all_gateways
                 a_gateway_that_ends_takes_no_running_job_with_it
                 a_job_whose_gateway_and_worker_are_lost_is_repeated_by_another_gateway
+                a_job_that_others_can_begin_is_sent_to_no_worker_before_that_is_noted
                 a_session_with_a_job_at_another_gateway_is_not_deleted
             }
         })*

@@ -1,6 +1,9 @@
 //! What holds for several gateways, whatever they share.
 
+use std::sync::Arc;
+
 use http::Request;
+use mayfly_storage::{Fault, FaultyStore, Operation, Rule, When};
 use serde_json::{Value, json};
 
 use super::Fleet;
@@ -191,6 +194,18 @@ pub(crate) async fn a_job_whose_gateway_and_worker_are_lost_is_repeated_by_anoth
     let end = along.until("completed").await;
     assert_eq!(end.json["data"], json!({"attempt": 2, "jobId": id}));
     assert!(along.next().await.is_none());
+}
+
+/// Otherwise another gateway could begin it as the same attempt, and not know of that worker.
+pub(crate) async fn a_job_that_others_can_begin_is_sent_to_no_worker_before_that_is_noted(mut fleet: Fleet) {
+    let faulty = Arc::new(FaultyStore::new(Arc::clone(&fleet.storage), 1));
+    fleet.storage = Arc::clone(&faulty) as _;
+    let gateway = fleet.gateway(&[0]).await;
+    faulty.add(Rule::on(Operation::Put, When::Always, Fault::Unavailable));
+    let names = gateway.names_of("s").await;
+    assert_eq!(names.last().unwrap(), "storage_unavailable");
+    assert!(!names.contains(&"dispatched".to_owned()));
+    assert!(!fleet.workers[0].ended.is_finished());
 }
 
 pub(crate) async fn a_session_with_a_job_at_another_gateway_is_not_deleted(fleet: Fleet) {
